@@ -1,0 +1,63 @@
+# Everything happens inside the checkout: `make help` lists the chores.
+
+PYTHON ?= python3
+WORKERS ?= 2
+BIN := .venv/bin
+PIP := $(BIN)/pip --quiet --no-cache-dir --disable-pip-version-check
+
+ifdef LONG
+export DURABLE_TEST_LONG := 1
+endif
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test check bench format pins clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv/.demo  ## Run an order workflow, kill its worker, watch it go on (DEMO_ARGS=)
+	@$(BIN)/durable demo $(DEMO_ARGS)
+
+test: .venv/.dev  ## Run the tests (PYTEST_ARGS=, WORKERS=2, LONG=1 for the long ones)
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+check: .venv/.dev  ## Check format, lint, types and the import contract
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-logo
+
+bench: .venv/.dev  ## Run the benchmarks (BENCH_ARGS=)
+	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+format: .venv/.dev  ## Format the code and fix what ruff can fix
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+pins:  ## Pin every package anew, at its newest release, in constraints.txt
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
+	$(PIP) install --upgrade pip
+	$(PIP) install --editable '.[all]' --group dev async-timeout editables hatchling
+	$(PIP) freeze --all --exclude durable --exclude setuptools > constraints.txt
+
+clean:  ## Remove the environment and every cache
+	rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+define install
+@echo "Setting up .venv"
+@$(PYTHON) -m venv .venv
+@$(PIP) install --constraint constraints.txt pip
+@$(PIP) install --constraint constraints.txt --build-constraint constraints.txt --editable $(1)
+endef
+
+.venv/.demo: pyproject.toml constraints.txt
+	$(call install,'.[cli]')
+	@touch $@
+
+.venv/.dev: pyproject.toml constraints.txt
+	$(call install,'.[all]' --group dev)
+	@touch .venv/.demo $@
