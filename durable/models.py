@@ -1,0 +1,165 @@
+"""Records that users read. Each is a copy: changing one changes nothing that is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Generic
+
+from typing_extensions import TypeVar, override
+
+T = TypeVar("T", default=object)
+
+
+class ExecutionStatus(StrEnum):
+    """Where an execution is. The last four are final."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    SLEEPING = "sleeping"
+    """Waits for a timer."""
+    WAITING = "waiting"
+    """Waits for a signal, an event or a child."""
+    PAUSED = "paused"
+    PARKED = "parked"
+    """Needs repair: a replay mismatch, or a value that cannot be stored."""
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    COMPENSATION_FAILED = "compensation_failed"
+
+    @property
+    def final(self) -> bool:
+        return self in _FINAL
+
+
+_FINAL = frozenset(
+    {
+        ExecutionStatus.COMPLETED,
+        ExecutionStatus.FAILED,
+        ExecutionStatus.CANCELLED,
+        ExecutionStatus.COMPENSATION_FAILED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRecord:
+    """An error as it is stored: what kind, what it said, and what rebuilds it."""
+
+    error_type: str
+    """The class's qualified name, `module.Class`; a builtin's name alone, as a traceback has it."""
+    message: str
+    args: Sequence[object] = ()
+    """The constructor's arguments when JSON can hold them; else empty and `rebuildable` is false."""
+    rebuildable: bool = False
+    code: str | None = None
+    details: object = None
+    step_id: str | None = None
+    retry: bool = True
+    """False when neither the step nor the run may try again."""
+    attributes: Mapping[str, object] = field(default_factory=dict[str, object])
+    """Attributes of the exception that its arguments alone do not bring back."""
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.error_type}: {self.message}" if self.message else self.error_type
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One run of a workflow, as it is stored at this moment. `input` and `result` are plain JSON values."""
+
+    id: str
+    workflow: str
+    version: str
+    status: ExecutionStatus
+    attempt: int
+    generation: int
+    input: object
+    result: object
+    error: ErrorRecord | None
+    code: str | None
+    tags: Mapping[str, str]
+    queue: str
+    priority: int
+    parent_id: str | None
+    key: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    wake_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One checkpoint: a step, a sleep, a wait, a choice ... `started_at` and `finished_at` bound it."""
+
+    id: str
+    kind: str
+    status: str
+    """`open`, `retrying`, `completed`, `failed` or `cancelled`."""
+    attempts: int
+    result: object
+    error: ErrorRecord | None
+    started_at: datetime
+    finished_at: datetime | None
+    name: str = ""
+    wake_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SignalRecord:
+    """A signal that was accepted, read or not."""
+
+    name: str
+    payload: object
+    at: datetime
+    consumed_by: str | None
+    """The id of the wait that took it; None while unread."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """Something that happened to an execution, in order."""
+
+    at: datetime
+    kind: str
+    """`created`, `start_attempt`, `step`, `sleep`, `signal`, `note`, `retry`, `operator`, or a final status ..."""
+    name: str = ""
+    details: Mapping[str, object] = field(default_factory=dict[str, object])
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionDetail:
+    """An execution with all that is known about it."""
+
+    execution: Execution
+    steps: Sequence[StepRecord]
+    waits: Sequence[StepRecord]
+    """What it waits for now: open sleeps, signals, children, retries."""
+    signals: Sequence[SignalRecord]
+    audit: Sequence[AuditEntry]
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A page of a list; `cursor` asks for the next one, None when there is none."""
+
+    items: Sequence[T]
+    cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowInfo:
+    """A registered workflow, for discovery."""
+
+    name: str
+    version: str
+    queue: str
+    tags: Mapping[str, str]
+    input_schema: Mapping[str, object]
+    output_schema: Mapping[str, object]
