@@ -1,0 +1,278 @@
+"""The tables, and the steps that lead from one version of them to the next.
+
+`executions` is narrow, since each commit rewrites a row of it; what is written once is in `inputs` and `checkpoints`.
+Children refer to an execution by its number `n`, which grows: what is written together stands together. What is not
+there is -1 or empty rather than NULL where it is written often: to bind a NULL costs the driver three times as much.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from durable.backends.sqlite.connection import WriteLock
+from durable.errors import StoreUnavailable
+
+APPLICATION_ID: Final = 1146442306
+"""Marks a file as ours: "DURB" in ASCII."""
+
+NEVER: Final = -1
+"""An instant that is not there."""
+
+BELL_NONE: Final = -1
+"""Not ready."""
+BELL_DUE: Final = 0
+"""To be returned by `due`."""
+BELL_RUNG: Final = 1
+"""Returned by `due`; again from `ring_at` on, unless it is claimed."""
+BELL_LATER: Final = 2
+"""Not to be claimed before `ring_at`."""
+
+VERSION_1: Final = (
+    """
+    CREATE TABLE meta (
+        name  TEXT PRIMARY KEY,
+        value NOT NULL
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE namespaces (
+        ns   INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE
+    )
+    """,
+    """
+    CREATE TABLE executions (
+        n            INTEGER PRIMARY KEY,   -- never used again
+        ns           INTEGER NOT NULL,
+        id           TEXT NOT NULL,
+        workflow     TEXT NOT NULL,
+        version      TEXT NOT NULL,
+        queue        TEXT NOT NULL,
+        priority     INTEGER NOT NULL,
+        key          TEXT NOT NULL,
+        holds_key    INTEGER NOT NULL,   -- 0: there is no key, or a younger execution has it
+        parent_id    TEXT NOT NULL,
+        state        TEXT NOT NULL,
+        status       TEXT NOT NULL,
+        attempt      INTEGER NOT NULL,
+        generation   INTEGER NOT NULL,
+        ver          INTEGER NOT NULL,
+        op_id        TEXT NOT NULL,
+        nonce        TEXT NOT NULL,
+        worker       TEXT NOT NULL,
+        crashes      INTEGER NOT NULL,
+        inbox_seq    INTEGER NOT NULL,   -- the last entry's
+        urgent_seq   INTEGER NOT NULL,   -- the last entry's whose message reaches further than a parked execution
+        unread       INTEGER NOT NULL,   -- number of entries that nobody has consumed
+        history_seq  INTEGER NOT NULL,   -- the last checkpoint's
+        records      INTEGER NOT NULL,   -- at least the number of checkpoints
+        timers       INTEGER NOT NULL,   -- at least the number of timers of checkpoints
+        watchers     INTEGER NOT NULL,   -- at least the number of watchers
+        created_at   INTEGER NOT NULL,
+        available_at INTEGER NOT NULL,
+        bell         INTEGER NOT NULL,   -- while ready: one of the BELL_ values
+        ring_at      INTEGER NOT NULL,   -- for BELL_RUNG and BELL_LATER
+        owned_at     INTEGER NOT NULL,
+        started_at   INTEGER NOT NULL,
+        finished_at  INTEGER NOT NULL,
+        wake_at      INTEGER NOT NULL,
+        deadline_at  INTEGER NOT NULL,
+        result       BLOB,
+        error        BLOB,
+        code         TEXT
+    )
+    """,
+    "CREATE UNIQUE INDEX executions_id ON executions (ns, id)",
+    "CREATE INDEX executions_created ON executions (ns, created_at)",
+    "CREATE INDEX executions_status ON executions (ns, status, created_at)",
+    "CREATE INDEX executions_workflow ON executions (ns, workflow, created_at)",
+    "CREATE UNIQUE INDEX executions_key ON executions (ns, workflow, key) WHERE holds_key = 1",
+    "CREATE INDEX executions_parent ON executions (ns, parent_id, created_at) WHERE parent_id != ''",
+    """
+    CREATE INDEX executions_due ON executions (ns, queue, workflow, version, priority DESC, available_at)
+    WHERE bell = 0
+    """,
+    "CREATE INDEX executions_later ON executions (ns, bell, ring_at) WHERE bell > 0",
+    """
+    CREATE TABLE inputs (
+        n           INTEGER PRIMARY KEY,
+        create_op   TEXT NOT NULL,
+        input       BLOB NOT NULL,
+        options     BLOB NOT NULL,
+        tags        TEXT NOT NULL,    -- a JSON object
+        first_input BLOB              -- of one that continued as new
+    )
+    """,
+    """
+    CREATE TABLE tags (
+        ns         INTEGER NOT NULL,
+        tag        TEXT NOT NULL,   -- its name and its value, as a JSON array
+        created_at INTEGER NOT NULL,
+        n          INTEGER NOT NULL,
+        PRIMARY KEY (ns, tag, created_at, n)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE checkpoints (
+        n           INTEGER NOT NULL,
+        step_id     TEXT NOT NULL,
+        seq         INTEGER NOT NULL,
+        kind        TEXT NOT NULL,
+        name        TEXT NOT NULL,
+        status      TEXT NOT NULL,
+        data        BLOB NOT NULL,
+        attempts    INTEGER NOT NULL,
+        started_at  INTEGER NOT NULL,
+        finished_at INTEGER NOT NULL,
+        wake_at     INTEGER NOT NULL,
+        PRIMARY KEY (n, step_id)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE timers (
+        n       INTEGER NOT NULL,
+        step_id TEXT NOT NULL,
+        ns      INTEGER NOT NULL,
+        at      INTEGER NOT NULL,
+        seq     INTEGER NOT NULL,   -- the checkpoint's, 0 for the run's timeout
+        PRIMARY KEY (n, step_id)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX timers_due ON timers (ns, at, n, seq)",
+    """
+    CREATE TABLE inbox (
+        n           INTEGER NOT NULL,
+        seq         INTEGER NOT NULL,
+        id          TEXT NOT NULL,
+        kind        TEXT NOT NULL,
+        name        TEXT NOT NULL,
+        data        BLOB NOT NULL,
+        at          INTEGER NOT NULL,
+        urgent      INTEGER NOT NULL,   -- 1: it reaches further than a parked execution
+        consumed_by TEXT,
+        PRIMARY KEY (n, seq)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE message_ids (
+        n  INTEGER NOT NULL,
+        id TEXT NOT NULL,
+        PRIMARY KEY (n, id)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX inbox_unread ON inbox (n, seq) WHERE consumed_by IS NULL",
+    """
+    CREATE TABLE watchers (
+        target  INTEGER NOT NULL,
+        watcher INTEGER NOT NULL,
+        step_id TEXT NOT NULL,
+        UNIQUE (target, watcher, step_id)
+    )
+    """,
+    """
+    CREATE TABLE "values" (
+        n    INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        data BLOB NOT NULL,
+        PRIMARY KEY (n, name)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE events (
+        ns   INTEGER NOT NULL,
+        id   TEXT NOT NULL,
+        name TEXT NOT NULL,
+        data BLOB NOT NULL,
+        at   INTEGER NOT NULL,
+        PRIMARY KEY (ns, id)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE counts (
+        ns     INTEGER NOT NULL,
+        status TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        PRIMARY KEY (ns, status)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE workers (
+        ns    INTEGER NOT NULL,
+        id    TEXT NOT NULL,
+        until INTEGER NOT NULL,
+        info  BLOB NOT NULL,
+        PRIMARY KEY (ns, id)
+    ) WITHOUT ROWID
+    """,
+    # Processes that know less than this version must not write.
+    "INSERT INTO meta (name, value) VALUES ('min_writer', 1)",
+    # The greatest number of an execution that was deleted.
+    "INSERT INTO meta (name, value) VALUES ('last_deleted', 0)",
+    "PRAGMA application_id = 1146442306",
+    "PRAGMA user_version = 1",
+)
+
+STEPS: Final = (VERSION_1,)
+"""`STEPS[v]` leads from version `v` to `v + 1`."""
+VERSION: Final = len(STEPS)
+
+
+def migrate(db: sqlite3.Connection, path: Path, lock: WriteLock) -> None:
+    """Bring a file, or an empty one, to our version. A process that dies halfway leaves it as it was.
+
+    Raises: `StoreUnavailable` when it is not ours, or a version that we must not write.
+    """
+    if _version(db, path) >= VERSION:
+        return
+    lock.patiently(lambda: db.execute("PRAGMA journal_mode = WAL"))
+    lock.begin(db)
+    try:
+        for step in STEPS[_version(db, path) :]:
+            for statement in step:
+                db.execute(statement)
+        db.execute("COMMIT")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+
+
+def namespace_number(db: sqlite3.Connection, name: str, lock: WriteLock) -> int:
+    """What stands for a namespace in all tables."""
+    found = db.execute("SELECT ns FROM namespaces WHERE name = ?", (name,)).fetchone()
+    if found is None:
+        lock.patiently(lambda: db.execute("INSERT OR IGNORE INTO namespaces (name) VALUES (?)", (name,)))
+        found = db.execute("SELECT ns FROM namespaces WHERE name = ?", (name,)).fetchone()
+    number: int = found[0]
+    return number
+
+
+def newer(min_writer: int) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"the database has been upgraded by a newer durable: it asks for schema {min_writer}, this one has {VERSION}",
+        "upgrade durable in this process; a database is never taken back to an older schema",
+    )
+
+
+def _version(db: sqlite3.Connection, path: Path) -> int:
+    """Zero: it is empty."""
+    try:
+        (application_id,) = db.execute("PRAGMA application_id").fetchone()
+        (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:
+            raise
+        raise not_ours(path, "is no database") from error
+    if application_id != APPLICATION_ID and (application_id or tables):
+        raise not_ours(path, "is a database of another application")
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > VERSION:
+        (min_writer,) = db.execute("SELECT value FROM meta WHERE name = 'min_writer'").fetchone()
+        if min_writer > VERSION:
+            raise newer(min_writer)
+    return version
+
+
+def not_ours(path: Path, what: str) -> StoreUnavailable:
+    return StoreUnavailable(f"{path} {what}", "give the URL a path of its own; the file was left as it is")
