@@ -1,0 +1,532 @@
+"""An attempt: one execution in the memory of one worker, from the claim that loads it until it is let go.
+
+    claim ─▶ replay ─▶ run ─▶ decide ─▶ commit ─▶ announce
+                        ▲        │
+                        └────────┴── parked: the coroutine is held, or closed and replayed later
+
+The body runs as an ordinary asyncio task. Whatever it does through `ctx` is recorded in the journal; the driver
+(`activate`) is the only one that commits, when somebody needs what is recorded to be stored, when everything that is
+left waits for the inbox, and at the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from random import Random
+from typing import NoReturn, Protocol, final
+
+from durable.clock import Clock
+from durable.codec import dump_error, load_error, record_error
+from durable.engine.branch import AnyTask, Branch, PutAside, blocked_on_children, is_about_to_run
+from durable.engine.compensation import Compensations
+from durable.engine.journal import Journal, Topic
+from durable.engine.operator_acts import apply_act
+from durable.engine.replay import Replay
+from durable.engine.transitions import (
+    CANCEL,
+    END,
+    NUDGE,
+    TIMEOUT,
+    Ending,
+    cancelled_by,
+    failed,
+    park,
+    poisoned,
+    timed_out,
+)
+from durable.engine.waits import Wait, Waits
+from durable.errors import DurableError, LimitReached
+from durable.models import ExecutionStatus
+from durable.protocols import (
+    Block,
+    Checkpoint,
+    Claimed,
+    Close,
+    Committed,
+    Diverged,
+    Fenced,
+    Full,
+    InboxEntry,
+    MessageKind,
+    Next,
+    Park,
+    Ready,
+    Run,
+)
+from durable.workflow import AnyWorkflow
+
+log = logging.getLogger("durable.engine")
+
+_RUN = Run()
+_PATIENCE, _MOST_PATIENCE = 0.005, 1.0
+_STILL = 0.1
+_MOST_REFUSALS = 10
+
+
+StepFn = Callable[..., object]
+
+
+class Stubs(Protocol):
+    """What stands in for the bodies of steps in a test."""
+
+    def replace(self, step_id: str, fn: StepFn) -> StepFn: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What a worker lends to its attempts."""
+
+    clock: Clock
+    random: Random
+    threads: Executor
+    deps: object
+    max_crashes: int
+    wake_at: Callable[[int], None]
+    """A timer was stored that is due at this instant."""
+    announce: Callable[[Committed], None]
+    """A commit has made other executions ready, or left something for them."""
+    nudge: Callable[[str], None]
+    """Have a parked execution claimed again, because its body goes on by itself."""
+    stubs: Stubs | None = None
+
+
+class Body(Protocol):
+    """What runs in an attempt's root task."""
+
+    async def run(self, branch: Branch) -> Next:
+        """What is to be committed at its end."""
+        ...
+
+
+@final
+class Attempt:
+    """Drives the body of one execution. See the module."""
+
+    def __init__(
+        self,
+        workflow: AnyWorkflow,
+        claimed: Claimed,
+        journal: Journal,
+        host: Host,
+        new_body: Callable[[Attempt], Body],
+    ) -> None:
+        self.workflow = workflow
+        self.journal = journal
+        self.host = host
+        self.row = claimed.row
+        self.compensations = Compensations()
+        self.ending: Ending | None = None
+        """Why it ends, when it does not end by itself."""
+        self.cancelling = False
+        """The ending has reached the body, as a `CancelledError`."""
+        self._new_body = new_body
+        self._live = True
+        self._owned = False
+        self._root: asyncio.Task[Next] | None = None
+        self._branches: dict[AnyTask, Branch] = {}
+        self._waits = Waits()
+        self._in_step: set[AnyTask] = set()
+        self._steps_done: asyncio.Future[None] | None = None
+        self._flushers: list[asyncio.Future[None]] = []
+        self._in_flight: list[asyncio.Future[None]] = []
+        self._committing = False
+        self._woken = asyncio.Event()
+        self._patience = _PATIENCE
+        self._impatient = False
+        self._verdict: Next | None = None
+        self._holding = False
+        self._delivering = False
+        self._sealed = False
+        self._releasing = False
+        self._nudged = False
+        self._refused = 0
+        self._replay = Replay({})
+
+    # ---- what a worker calls
+
+    @property
+    def live(self) -> bool:
+        """Whether `ctx` still does anything."""
+        return self._live
+
+    @property
+    def owned(self) -> bool:
+        return self._owned
+
+    async def activate(self, claimed: Claimed) -> Committed | Fenced | Diverged:
+        """Go on, from the claim, until the execution is parked, has ended or belongs to somebody else.
+
+        After `Committed` with a `Park`, `live` is still true and the attempt may be kept for the next claim.
+        """
+        self._owned, self._nudged = True, False
+        self.row = claimed.row
+        try:
+            self._take_in(claimed.inbox)
+            if self._root is None:
+                self._begin()
+            while True:
+                next = self._decide()
+                if next is None:
+                    await self._idle()
+                    continue
+                answer = await self._commit(next)
+                if isinstance(answer, Full):
+                    self.journal.discard()
+                    self._verdict = failed(LimitReached(self.row.id, answer.what, answer.limit))
+                elif isinstance(answer, Committed) and answer.owned:
+                    self._take_in(answer.inbox)
+                else:
+                    self._owned = False
+                    if isinstance(answer, Committed) and isinstance(next, Close):
+                        log.info(
+                            "execution %s of %s ended as %s", self.row.id, self.row.workflow, next.status
+                        )
+                    if not (isinstance(answer, Committed) and isinstance(next, Park)):
+                        self.let_go()
+                    elif self._moving() or self._in_step or self._flushers:
+                        self.wake()  # the body went on by itself while the park was on its way
+                    return answer
+        except BaseException:
+            self._owned = False
+            self.let_go()
+            raise
+
+    def hear(self, entries: Iterable[InboxEntry]) -> None:
+        """Something is new in the inbox while the body runs."""
+        # A park on its way has been promised that nothing after `seen` is known: its answer will bring it.
+        if self._owned and self._live and not self._committing:
+            self._take_in(entries)
+            self._woken.set()
+
+    def release(self, *, now: bool = False) -> None:
+        """Begin no new step, and give the execution back when those that run have ended; `now`: cancel them. Another
+        worker goes on where the last commit was."""
+        self._releasing = True
+        if now:
+            for task in tuple(self._in_step):
+                task.cancel()
+        self._woken.set()
+
+    def let_go(self) -> None:
+        """Put the body aside: its coroutines are closed here and now, and whatever they still do through `ctx`
+        does nothing. A step's own code that is running gets a `CancelledError`."""
+        if not self._live:
+            return
+        self._live = False
+        branches = list(self._branches.items())
+        # A parent before its children, which it shall not see end.
+        closed = [task for task, branch in branches if task in self._in_step or branch.close()]
+        for task in closed:
+            task.cancel()
+
+    # ---- what the runtime calls
+
+    def adopt(self, branch: Branch) -> None:
+        assert branch.task is not None
+        self._branches[branch.task] = branch
+        branch.task.add_done_callback(self._ended)
+
+    @property
+    def replaying(self) -> bool:
+        """Whether the body has still to come to something that is recorded."""
+        return not self._replay.is_over
+
+    def visit(self, key: str) -> None:
+        """The body has come to this checkpoint."""
+        follower = self._replay.visit(key)
+        if follower is not None:
+            self._waits.release(follower)
+
+    async def in_turn(self, done: Checkpoint) -> None:
+        """Come back when all that was recorded before `done` has been given back to the body."""
+        if not self._replay.is_next(done.step_id):
+            turn = Wait("turn", (), _unreachable)
+            self._replay.wait(done.step_id, turn)
+            await self.block(turn)
+        self.visit(done.step_id)
+
+    async def refuse(self) -> NoReturn:
+        """Do nothing for a body that was put aside, whatever it asks for."""
+        self._refused += 1
+        if (
+            self._refused > _MOST_REFUSALS
+        ):  # it swallows everything, in a loop that would never let go of the thread
+            await asyncio.get_running_loop().create_future()
+        raise PutAside
+
+    async def barrier(self, *, undoing: bool = False) -> None:
+        """Come back when a side effect may begin: all that was recorded so far is stored, and nothing speaks against
+        going on. (The commit of a step must be stored before the next side effect, not before its value is used.)"""
+        stored = False
+        while self._live:
+            if self.ending is not None or self._sealed or self._releasing:
+                await self.hold(undoing=undoing)
+            # Only what was recorded before this call counts, not what other branches have recorded since.
+            dirty = self.journal.dirty
+            if stored or not (dirty or self._committing or not self._owned):
+                return
+            flushed = asyncio.get_running_loop().create_future()
+            (self._flushers if dirty or not self._committing else self._in_flight).append(flushed)
+            self.wake()
+            await flushed
+            stored = True
+        await self.refuse()
+
+    async def hold(self, *, undoing: bool = False) -> None:
+        """Wait here if a live operation may not begin now: before an ending is delivered, and after the body's end.
+        Once the run's timeout has been delivered, only compensations may begin."""
+        if self._delivering and not self.cancelling:
+            await asyncio.sleep(0)  # the CancelledError is on its way
+        mine = asyncio.current_task() is self._root
+        if self._holding or self._releasing or (self._sealed and not mine):
+            await self.block(Wait("hold", (), _unreachable))
+        if self.ending is None or undoing or self._sealed:
+            return
+        if self.cancelling and not self.ending.may_clean_up:
+            raise asyncio.CancelledError(self.ending.error.message)
+
+    async def block(self, wait: Wait) -> Checkpoint | None:
+        """What is recorded once the wait is over; None for one that the inbox does not end."""
+        if not self._live:
+            await self.refuse()
+        task = asyncio.current_task()
+        assert task is not None
+        self._waits.add(task, wait)
+        self.wake()
+        try:
+            return await wait.future
+        except asyncio.CancelledError:
+            if wait.future.done() and not wait.future.cancelled() and not self.cancelling:
+                return wait.future.result()  # it is recorded: what cancelled the wait came too late
+            raise
+        finally:
+            self._waits.remove(wait)
+
+    def expect(self, topics: tuple[Topic, ...]) -> InboxEntry | None:
+        """The entry that a wait for `topics` takes at once, without blocking."""
+        return None if self._holding else self.journal.first(topics)
+
+    def step_begins(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._in_step.add(task)
+
+    def step_ends(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._in_step.discard(task)
+        if self._releasing:
+            self._woken.set()
+        if not self._in_step and self._steps_done is not None and not self._steps_done.done():
+            self._steps_done.set_result(None)
+
+    async def stop(self, verdict: Next) -> NoReturn:
+        """End this attempt, from within the body, with nothing for the body to catch."""
+        self._verdict = verdict
+        self.wake()
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError("it is closed there")
+
+    async def needs_repair(self, error: DurableError, step_id: str | None = None) -> NoReturn:
+        """Park the execution until somebody mends it; one that was to end anyway ends."""
+        if self.ending is not None:
+            log.error("execution %s of %s ends unmended: %s", self.row.id, self.row.workflow, error)
+            await self.stop(self.ending.close())
+        log.error("execution %s of %s is parked: %s", self.row.id, self.row.workflow, error)
+        record = record_error(error, step_id=step_id)
+        await self.stop(Block(ExecutionStatus.PARKED, dump_error(record), error.code))
+
+    def wake(self) -> None:
+        """Let the driver look; a parked execution is claimed again first."""
+        self._woken.set()
+        if not self._owned and not self._nudged and self._live:
+            self._nudged = True
+            self.host.nudge(self.row.id)
+
+    # ---- the driver
+
+    def _decide(self) -> Next | None:
+        if self._verdict is not None:
+            return self._verdict
+        assert self._root is not None
+        if self._root.done():
+            return self._conclusion(self._root)
+        if self._releasing and not self._in_step:
+            return Ready(0, ExecutionStatus.PENDING, self.row.attempt)
+        if self._quiescent():
+            if (turn := self._replay.first_waiting()) is not None:
+                self._waits.release(turn)
+                return None
+            if self._holding:
+                self._deliver_ending()
+                return None
+            return park(self._waits.all())
+        if self._flushers or (self._impatient and self.journal.dirty):
+            return _RUN
+        return None
+
+    def _conclusion(self, root: asyncio.Task[Next]) -> Next:
+        try:
+            return root.result()
+        except Exception as error:
+            log.exception("execution %s is parked: this is a fault in durable", self.row.id)
+            return Block(ExecutionStatus.PARKED, dump_error(record_error(error)), "internal_error")
+
+    async def _idle(self) -> None:
+        # What is recorded is stored soon even if nobody asks for it; and a branch that waited for something of its own
+        # may by now wait for other branches only, which nothing tells us.
+        watched = self.journal.dirty or bool(self._waits)
+        timer = (
+            asyncio.get_running_loop().call_later(self._patience, self._on_impatience) if watched else None
+        )
+        await self._woken.wait()
+        self._woken.clear()
+        if timer is not None:
+            timer.cancel()
+
+    def _on_impatience(self) -> None:
+        self._impatient = True
+        self._patience = min(self._patience * 2, _MOST_PATIENCE)
+        self._woken.set()
+
+    async def _commit(self, next: Next) -> Committed | Fenced | Diverged | Full:
+        self._in_flight, self._flushers = self._flushers, []
+        self._committing, self._impatient = True, False
+        try:
+            answer = await self.journal.commit(next)
+        finally:
+            self._committing = False
+        flushed, self._in_flight = self._in_flight, []
+        if isinstance(answer, Committed):
+            if answer.doorbells or answer.touched:
+                self.host.announce(answer)
+            if (soonest := self.journal.soonest()) is not None:
+                self.host.wake_at(soonest)
+            for waiter in flushed:
+                if not waiter.done():
+                    waiter.set_result(None)
+            self._patience = _PATIENCE
+        return answer
+
+    def _quiescent(self) -> bool:
+        """Whether nothing of the body can move before the inbox brings something."""
+        if self._in_step or not self._waits or self._moving():
+            return False
+        if len(self._waits) == len(self._branches):
+            return True
+        others = [task for task in self._branches if task not in self._waits]
+        tasks = set(self._branches)
+        # What waits for something of its own (a lock, a plain sleep) for a while counts too: it may be something that
+        # only a blocked branch can bring. Should it move after all, the execution is claimed again.
+        return self._patience >= _STILL or all(blocked_on_children(task, tasks) for task in others)
+
+    def _moving(self) -> bool:
+        """Whether some branch is about to run, or about to be cancelled."""
+        if self._delivering and not self.cancelling:
+            return True
+        if any(wait.future.done() for wait in self._waits.all()):
+            return True
+        return any(task not in self._waits and is_about_to_run(task) for task in self._branches)
+
+    def _ended(self, task: AnyTask) -> None:
+        branch = self._branches.pop(task, None)
+        if branch is not None and branch.parent is not None:
+            branch.parent.saw(branch.time)
+        if not self._live and not task.cancelled():
+            task.exception()  # it was closed; there is nothing to tell about it
+        if task is self._root or not self._owned:
+            self.wake()
+        else:
+            self._woken.set()
+
+    # ---- what the inbox brings
+
+    def _take_in(self, entries: Iterable[InboxEntry]) -> None:
+        for entry in self.journal.deliver(entries):
+            topic = (entry.kind, entry.name)
+            if not self.journal.is_unread(entry):
+                continue  # a timer that came too late for a wait that an entry before it has ended
+            if topic == CANCEL:
+                self._end(cancelled_by(entry.data))
+            elif topic == TIMEOUT:
+                self._end(timed_out())
+            elif topic == NUDGE:
+                self.journal.consume(entry, "__nudge")
+            elif entry.kind is MessageKind.OPERATOR:
+                self.journal.consume(entry, "__operator")
+                verdict = apply_act(entry, self.journal)
+                if verdict is not None or self._root is not None:
+                    self._verdict = verdict or Ready(0, ExecutionStatus.PENDING, self.row.attempt)
+            elif self.journal.is_stale(entry):
+                self.journal.consume(entry, "__stale")
+            elif not self._holding:
+                self._waits.settle(topic, entry)
+
+    def _end(self, ending: Ending) -> None:
+        if self.ending is not None:
+            return  # the first reason is kept
+        self.ending = ending
+        if self._root is None:
+            self._holding = True  # first let the body come to where it was
+        else:
+            self._deliver_ending()
+
+    def _deliver_ending(self) -> None:
+        assert self._root is not None
+        self._holding = False
+        if not self._delivering:
+            self._delivering = True
+            # In the next turn: a wait that is over already gives the body its value first, as it will on a replay.
+            asyncio.get_running_loop().call_soon(self._cancel_body)
+
+    def _cancel_body(self) -> None:
+        assert self._root is not None
+        assert self.ending is not None
+        if self._live and not self.cancelling and not self._sealed:
+            self.cancelling = True
+            self._root.cancel(self.ending.error.message)
+
+    # ---- the body
+
+    def _begin(self) -> None:
+        if self._verdict is None and self.row.crashes >= self.host.max_crashes:
+            log.error("execution %s of %s is given up: its workers die", self.row.id, self.row.workflow)
+            self._verdict = poisoned(self.row.crashes)
+        if self._verdict is not None:
+            return
+        history = self.journal.history
+        if (marker := history.get(END)) is not None:
+            error = load_error(marker.data)
+            self.ending = Ending(ExecutionStatus(marker.name), error, may_clean_up=False)
+            self._holding = True
+        self._replay = Replay(history)
+        before = history.get(f"__attempt:{self.row.attempt - 1}")
+        began = (before.finished_at if before else self.row.started_at) or self.journal.now
+        branch = Branch(self, "", None, began)
+        self._root = branch.start(self._new_body(self).run(branch))
+
+    async def settle_branches(self, root: Branch) -> None:
+        """After the body's end: steps that other branches are running finish (or, when it was ended, are cancelled),
+        and nothing new begins there."""
+        self._sealed = True
+        self._holding = False
+        if self.ending is not None:
+            self.cancelling = True
+            for task in tuple(self._in_step):
+                task.cancel()
+        while self._in_step:
+            self._steps_done = asyncio.get_running_loop().create_future()
+            await self._steps_done
+        for task, branch in list(self._branches.items()):
+            if branch is not root:
+                del self._branches[task]
+                if branch.close():
+                    task.cancel()
+
+
+def _unreachable(entry: InboxEntry) -> Checkpoint:
+    raise AssertionError(entry)

@@ -1,0 +1,147 @@
+"""What every operation of a body shares: where it stands, what is recorded there, and how it records."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import Any, NoReturn
+
+from durable.codec import Schema
+from durable.engine.attempt import Attempt
+from durable.engine.branch import Branch, current_branch
+from durable.errors import (
+    ConfigurationError,
+    DurableError,
+    ReplayMismatch,
+)
+from durable.protocols import (
+    Checkpoint,
+    CheckpointStatus,
+    Emit,
+    Post,
+)
+from durable.steps import STEP
+from durable.workflow import AnyWorkflow
+
+OPEN, RETRYING = CheckpointStatus.OPEN, CheckpointStatus.RETRYING
+COMPLETED, FAILED, CANCELLED = (
+    CheckpointStatus.COMPLETED,
+    CheckpointStatus.FAILED,
+    CheckpointStatus.CANCELLED,
+)
+
+
+class Operations:
+    """The operations of one attempt's body: each is a key, a look at the history, and a record.
+
+    The key is allocated at the call, in the caller's branch. If the history has a final record under it, the
+    operation gives what is recorded. If it has an open one, it takes up waiting where it was. Otherwise it is live.
+    """
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.driver = attempt
+        self.journal = attempt.journal
+        self.clock = attempt.host.clock
+
+    @property
+    def execution_id(self) -> str:
+        return self.driver.row.id
+
+    @property
+    def workflow_name(self) -> str:
+        return self.driver.row.workflow
+
+    def here(self) -> Branch:
+        branch = current_branch()
+        if STEP.get(None) is not None:
+            raise ConfigurationError(
+                f"ctx was used inside a step of workflow {self.workflow_name}",
+                "a step is one unit: call the function itself, or move the call into the workflow's body",
+            )
+        if branch is None or branch.owner is not self.driver:
+            raise ConfigurationError(
+                f"ctx of execution {self.execution_id} was used outside its workflow's body",
+                "use ctx only in the body it was given to, and in tasks that this body starts",
+            )
+        return branch
+
+    async def found(self, key: str, kind: str, name: str) -> Checkpoint | None:
+        if not self.driver.live:
+            await self.driver.refuse()
+        found = self.journal.history.get(key)
+        if found is None:
+            return None
+        if found.kind != kind or found.name != name:
+            await self.mismatch(key, found.kind, found.name, kind, name)
+        if found.status.final and found.status is not CANCELLED and kind != "rollback":
+            await self.driver.in_turn(found)
+        else:
+            self.driver.visit(key)
+        return found
+
+    async def mismatch(
+        self, key: str, recorded_kind: str, recorded_name: str, asked_kind: str, asked_name: str
+    ) -> NoReturn:
+        where = _line_of(self.driver.workflow)
+        await self.driver.needs_repair(
+            ReplayMismatch(
+                self.execution_id, key, recorded_kind, recorded_name, asked_kind, asked_name, where
+            )
+        )
+
+    async def loaded(self, schema: Schema[Any], done: Checkpoint) -> object:
+        try:
+            return schema.load(done.data)
+        except DurableError as error:
+            await self.driver.needs_repair(error)
+
+    def record(
+        self,
+        branch: Branch,
+        key: str,
+        kind: str,
+        name: str,
+        status: CheckpointStatus,
+        data: bytes,
+        *,
+        started: int | None = None,
+        wake_at: int | None = None,
+    ) -> Checkpoint:
+        now = self.clock.now_ms()
+        finished = now if status.final else None
+        if finished is not None:
+            branch.saw(finished)
+        started = now if started is None else started
+        return self.journal.record(
+            key, kind, name, status, data, started_at=started, finished_at=finished, wake_at=wake_at
+        )
+
+    async def once(
+        self,
+        branch: Branch,
+        key: str,
+        kind: str,
+        name: str,
+        out: Emit | Post | None,
+        data: bytes,
+    ) -> None:
+        done = await self.found(key, kind, name)
+        if done is None:
+            await self.driver.hold()
+            if out is not None:
+                self.journal.send(out)
+            if kind == "value":
+                self.journal.set_value(name, data)
+            done = self.record(branch, key, kind, name, COMPLETED, data)
+        branch.saw(done.finished_at or 0)
+
+
+def _line_of(workflow: AnyWorkflow) -> str:
+    """Where the body now stands, as file and line, for the text of a mismatch."""
+    task = asyncio.current_task()
+    frames = task.get_stack() if task is not None else []
+    code = inspect.unwrap(workflow.fn).__code__
+    for frame in reversed(frames):
+        if frame.f_code.co_filename == code.co_filename:
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    return f"{code.co_filename}:{code.co_firstlineno}"

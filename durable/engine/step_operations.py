@@ -1,0 +1,227 @@
+"""Steps: run once, recorded, tried again as their policy says, and undone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Coroutine, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+from durable.codec import Schema, dump_error, load_error, rebuild, record_error
+from durable.engine.branch import Branch
+from durable.engine.compensation import Compensation
+from durable.engine.operations import CANCELLED, COMPLETED, FAILED, RETRYING, Operations
+from durable.engine.sagas import SCOPES
+from durable.engine.step_body import run_step_body
+from durable.engine.waits import Wait
+from durable.errors import (
+    DurableError,
+)
+from durable.models import ExecutionStatus
+from durable.protocols import (
+    Checkpoint,
+    CheckpointStatus,
+    Close,
+    InboxEntry,
+    MessageKind,
+)
+from durable.retry import NO_RETRY
+from durable.runtime import StepCall
+from durable.steps import StepInfo
+
+_NOTHING: Schema[Any] = Schema.of(object)
+
+
+class StepOperations(Operations):
+    """`ctx.step` and `ctx.map`, and the compensations of what they did."""
+
+    def step(self, call: StepCall) -> Coroutine[Any, Any, Any]:
+        branch = self.here()
+        return self._step(branch, branch.key(call.name), call, SCOPES.get())
+
+    async def _step(self, branch: Branch, key: str, call: StepCall, scopes: tuple[object, ...]) -> Any:
+        schema = Schema.returned_by(call.fn)
+        done = await self.found(key, "step", call.fn_name)
+        value: object = None
+        if done is None or not done.status.final:
+            done, value = await self._live_step(branch, key, "step", call, schema, done)
+        elif done.status is COMPLETED:
+            value = await self.loaded(schema, done)
+        branch.saw(done.finished_at or 0)
+        if done.status is FAILED:
+            raise rebuild(load_error(done.data))
+        if done.status is CANCELLED:
+            await asyncio.get_running_loop().create_future()  # what cancelled it then will cancel it again
+        if call.undo is not None:
+            self.driver.compensations.add(
+                Compensation(done.seq, scopes, lambda: self._compensate(branch, key, call, schema, done))
+            )
+        return value
+
+    async def _live_step(
+        self,
+        branch: Branch,
+        key: str,
+        kind: str,
+        call: StepCall,
+        schema: Schema[Any],
+        found: Checkpoint | None,
+    ) -> tuple[Checkpoint, object]:
+        """Try it until it is done, as its policy says: the final checkpoint, and the value of a completed one."""
+        attempt, journal, row = self.driver, self.journal, self.driver.row
+        stubs = attempt.host.stubs
+        tries = 0
+        if found is not None:  # it failed before, and is to be tried again
+            tries = found.attempts
+            await self._backoff(key, kind, found)
+        while True:
+            await attempt.barrier(undoing=kind == "rollback")
+            tries += 1
+            fn = call.fn if stubs is None else stubs.replace(key, call.fn)
+            started = self.clock.now_ms()
+            info = StepInfo(row.id, key, tries, f"{row.id}:{row.generation}:{key}", self._is_cancelled)
+            ended_before = attempt.cancelling
+            attempt.step_begins()
+            try:
+                value = await run_step_body(
+                    fn,
+                    call.args,
+                    call.kwargs,
+                    info,
+                    timeout_ms=call.timeout_ms,
+                    clock=self.clock,
+                    threads=attempt.host.threads,
+                )
+                if attempt.cancelling and not ended_before:
+                    raise asyncio.CancelledError  # too late: it is not stored
+            except asyncio.CancelledError:
+                attempt.step_ends()
+                await self._cancelled_step(key, kind, call, started, tries)
+                raise
+            except Exception as error:
+                attempt.step_ends()
+                record = record_error(error, step_id=key)
+                now = self.clock.now_ms()
+                retry = call.retry or NO_RETRY
+                delay = retry.next_delay_ms(tries, error, attempt.host.random)
+                data = dump_error(record)
+                if delay is None:
+                    failed = self._outcome(key, kind, call, FAILED, data, tries, started)
+                    if kind == "step":
+                        raise rebuild(record) from error
+                    return failed, None
+                retrying = journal.record(
+                    key,
+                    kind,
+                    call.fn_name,
+                    RETRYING,
+                    data,
+                    attempts=tries,
+                    started_at=started,
+                    wake_at=now + delay,
+                )
+                await self._backoff(key, kind, retrying)
+            except BaseException:
+                attempt.step_ends()
+                raise
+            else:
+                attempt.step_ends()
+                break
+        try:
+            data, value = schema.roundtrip(value, f"the result of step {key!r}")
+        except DurableError as error:
+            await attempt.needs_repair(error)
+        return self._outcome(key, kind, call, COMPLETED, data, tries, started), value
+
+    def _outcome(
+        self,
+        key: str,
+        kind: str,
+        call: StepCall,
+        status: CheckpointStatus,
+        data: bytes,
+        tries: int,
+        started: int,
+    ) -> Checkpoint:
+        """Record how a step ended, now."""
+        now = self.clock.now_ms()
+        return self.journal.record(
+            key, kind, call.fn_name, status, data, attempts=tries, started_at=started, finished_at=now
+        )
+
+    async def _backoff(self, key: str, kind: str, retrying: Checkpoint) -> None:
+        """Wait until a step may be tried again, holding no slot."""
+        wake_at = retrying.wake_at or 0
+        topics = ((MessageKind.TIMER, key),)
+
+        def settle(entry: InboxEntry) -> Checkpoint:
+            self.journal.consume(entry, key)
+            return retrying
+
+        entry = self.driver.expect(topics)
+        if entry is not None:
+            settle(entry)
+        elif wake_at > self.journal.now:
+            await self.driver.block(Wait(kind, topics, settle, wake_at))
+
+    async def _cancelled_step(self, key: str, kind: str, call: StepCall, started: int, tries: int) -> None:
+        """A step's body ended in a `CancelledError`: come back if that is for the workflow's body to see."""
+        attempt = self.driver
+        if not attempt.live:
+            await attempt.refuse()
+        await attempt.hold()
+        if attempt.cancelling or kind != "step":
+            return
+        # A timeout of the body's own, or a sibling that failed. On a replay this step waits to be cancelled again.
+        self._outcome(key, kind, call, CANCELLED, b"", tries, started)
+
+    async def _compensate(
+        self, branch: Branch, step_key: str, call: StepCall, schema: Schema[Any], done: Checkpoint
+    ) -> None:
+        """Undo one completed step. If that fails for good, the execution ends here."""
+        assert call.undo is not None
+        undo, key = call.undo, f"rollback:{step_key}"
+        name = cast("str", getattr(undo, "__name__", type(undo).__name__))
+        undone = await self.found(key, "rollback", name)
+        if undone is None or not undone.status.final:
+            value = await self.loaded(schema, done)
+            undo_call = replace(call, name=key, fn=undo, args=(value,), kwargs={}, fn_name=name, undo=None)
+            undone, _ = await self._live_step(branch, key, "rollback", undo_call, _NOTHING, undone)
+        if undone.status is FAILED:
+            error = load_error(undone.data)
+            close = Close(ExecutionStatus.COMPENSATION_FAILED, error=undone.data, code=error.code)
+            await self.driver.stop(replace(close, code=error.code or "compensation_failed"))
+
+    def map(self, id: str, calls: Sequence[StepCall], limit: int | None) -> Coroutine[Any, Any, list[Any]]:
+        branch = self.here()
+        key = branch.key(id)
+        scopes = SCOPES.get()
+        local = key.removeprefix(branch.prefix)
+        items = [
+            self._step(branch, branch.key(f"{local}[{index}]"), call, scopes)
+            for index, call in enumerate(calls)
+        ]
+        return self._map(items, limit)
+
+    async def _map(self, items: Sequence[Coroutine[Any, Any, Any]], limit: int | None) -> list[Any]:
+        if limit is None or limit >= len(items):
+            return await asyncio.gather(*items)
+        waiting = iter(enumerate(items))
+        results: list[Any] = [None] * len(items)
+
+        async def take_turns() -> None:
+            for index, item in waiting:
+                results[index] = await item
+
+        try:
+            await asyncio.gather(*(take_turns() for _ in range(limit)))
+        finally:
+            for item in items:
+                item.close()  # those whose turn never came
+        return results
+
+    async def gather(self, branches: Sequence[Awaitable[Any]], *, return_exceptions: bool) -> list[Any]:
+        return await asyncio.gather(*branches, return_exceptions=return_exceptions)
+
+    def _is_cancelled(self) -> bool:
+        return self.driver.cancelling or not self.driver.live
