@@ -1,0 +1,303 @@
+"""The client: starts executions, tells them things and waits for them. It runs no user code."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from typing import Any, TypeVar, final
+
+from durable.clock import Clock, to_datetime
+from durable.codec import load_error, plain
+from durable.engine.options import new_execution
+from durable.engine.persist import persist
+from durable.engine.transitions import cancel_data
+from durable.errors import (
+    CompensationFailed,
+    ExecutionCancelled,
+    ExecutionClosed,
+    ExecutionFailed,
+    ExecutionNotFound,
+    KeyConflict,
+    NotRunning,
+    WaitTimeout,
+)
+from durable.handle import Handle
+from durable.ids import Ids
+from durable.models import ErrorRecord, Execution, ExecutionStatus
+from durable.names import check_name
+from durable.protocols import (
+    Created,
+    DurableQueue,
+    DurableStore,
+    EventBus,
+    ExecutionRow,
+    Message,
+    MessageKind,
+    NotPosted,
+    Posted,
+    Reach,
+    State,
+    execution_topic,
+)
+from durable.retry import Retry
+from durable.signals import Signal
+from durable.workflow import AnyWorkflow
+
+T = TypeVar("T")
+
+PATIENCE = 5.0
+"""Seconds for which a call is repeated while the store is away."""
+_NOT_BEGUN = (ExecutionStatus.PENDING, ExecutionStatus.RETRYING)
+_FIRST_POLL, _LONGEST_POLL = 0.25, 2.0
+
+
+@final
+class Client:
+    """What every node can do. Implements `durable.handle.Remote`."""
+
+    def __init__(
+        self, store: DurableStore, queue: DurableQueue, bus: EventBus, clock: Clock, ids: Ids
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._bus = bus
+        self._clock = clock
+        self._ids = ids
+        self._closed = False
+        self.on_timer: list[Any] = []
+        """Called with each instant that a call of ours has made a timer of."""
+
+    def close(self) -> None:
+        """From now on every call raises `NotRunning`, instead of asking a store that is closed."""
+        self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise NotRunning("the Durable that this handle came from has been left")
+
+    # ---- starting
+
+    async def start(
+        self,
+        workflow: AnyWorkflow,
+        input: object,
+        *,
+        key: str | None = None,
+        reuse_closed_key: bool = False,
+        queue: str | None = None,
+        priority: int | None = None,
+        retry: Retry | None = None,
+        timeout_ms: int | None = None,
+        tags: Mapping[str, str] | None = None,
+        delay_ms: int = 0,
+        at_ms: int | None = None,
+    ) -> Handle[Any]:
+        schema = workflow.input_schema
+        what = f"the input of workflow {workflow.name}"
+        data = schema.dump(schema.validate(input, what), what)
+        spec = new_execution(
+            self._new_id(workflow.name, key, reuse_closed_key),
+            workflow,
+            data,
+            key=key,
+            reuse_closed_key=reuse_closed_key,
+            queue=queue,
+            priority=priority,
+            retry=retry,
+            timeout_ms=timeout_ms,
+            tags=tags,
+            delay_ms=delay_ms,
+            at_ms=at_ms,
+        )
+        op_id = self._ids.nonce()
+        answer = await persist(lambda: self._store.create(spec, op_id=op_id), patience=PATIENCE)
+        if isinstance(answer, Created):
+            if answer.doorbell is not None:
+                self._queue.ring((answer.doorbell,))
+            else:
+                self._timer(answer.available_at)
+            if spec.timeout_ms is not None:
+                self._timer(self._clock.now_ms() + spec.timeout_ms)
+            return Handle(self, answer.id, workflow, created=True)
+        if not answer.same_input and not await self._is_input(answer.id, workflow, data):
+            raise KeyConflict(key or answer.id, workflow.name, answer.id)
+        return Handle(self, answer.id, workflow, created=False)
+
+    async def _is_input(self, execution_id: str, workflow: AnyWorkflow, data: bytes) -> bool:
+        """Whether an execution has an equal input, written in another way (a set, a dict in another order)."""
+        stored = (await self._row(execution_id)).input
+        return bool(workflow.input_schema.load(stored) == workflow.input_schema.load(data))
+
+    def _new_id(self, workflow: str, key: str | None, reuse: bool) -> str:
+        """Random; with a key a function of (workflow, key), so that a store may look in one place for both."""
+        if key is None:
+            return self._ids.execution_id()
+        digest = hashlib.sha256(f"{workflow}\n{key}".encode()).hexdigest()[:20]
+        return f"{digest}:{self._ids.execution_id()[:8]}" if reuse else digest
+
+    def _timer(self, at_ms: int) -> None:
+        for listener in self.on_timer:
+            listener(at_ms)
+
+    # ---- telling
+
+    async def signal(
+        self, execution_id: str, signal: Signal[Any], payload: object, *, key: str | None
+    ) -> None:
+        schema = signal.schema
+        what = f"the payload of signal {signal.name}"
+        data = schema.dump(schema.validate(payload, what), what)
+        message_id = self._ids.nonce() if key is None else f"signal:{signal.name}:{key}"
+        message = Message(message_id, MessageKind.SIGNAL, signal.name, data)
+        answer = await self.post(execution_id, message)
+        if isinstance(answer, NotPosted) and not answer.duplicate:
+            raise ExecutionClosed(execution_id, (await self._row(execution_id)).status)
+
+    async def cancel(self, execution_id: str, reason: str) -> None:
+        message = Message(self._ids.nonce(), MessageKind.CANCEL, "cancel", cancel_data(reason), Reach.BLOCKED)
+        await self.post(execution_id, message)
+
+    async def post(self, execution_id: str, message: Message) -> Posted | NotPosted:
+        """Post, and tell whoever should know.
+
+        Raises:
+            ExecutionNotFound: there is no such execution.
+        """
+        self._check_open()
+        check_name(execution_id, "the id of an execution")
+        answer = await persist(lambda: self._store.post(execution_id, message), patience=PATIENCE)
+        if isinstance(answer, NotPosted):
+            if answer.state is None:
+                raise ExecutionNotFound(execution_id)
+            return answer
+        if answer.doorbell is not None:
+            self._queue.ring((answer.doorbell,))
+        else:
+            self._bus.publish((execution_topic(execution_id),))
+        return answer
+
+    # ---- waiting and reading
+
+    async def result(self, execution_id: str, workflow: AnyWorkflow | None, *, timeout_ms: int | None) -> Any:
+        self._check_open()
+        check_name(execution_id, "the id of an execution")
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout_ms is None else loop.time() + timeout_ms / 1000
+        hinted = _Latch()
+        poll = _FIRST_POLL
+        subscription = await self._bus.subscribe(execution_topic(execution_id), hinted.set)
+        try:
+            while True:  # subscribe, then read, then wait for a hint or the next poll: no end is missed
+                hinted.clear()
+                row = await self._row(execution_id)
+                if row.status.final:
+                    return _outcome(row, workflow)
+                left = None if deadline is None else deadline - loop.time()
+                if left is not None and left <= 0:
+                    raise WaitTimeout(execution_id, (timeout_ms or 0) / 1000, _why(row))
+                pause = poll * self._ids.random.uniform(0.8, 1.2)
+                await hinted.wait(pause if left is None else min(pause, left))
+                poll = min(poll * 2, _LONGEST_POLL)
+        finally:
+            subscription.close()
+
+    async def status(self, execution_id: str) -> Execution:
+        return execution_of(await self._row(execution_id))
+
+    async def value(self, execution_id: str, name: str) -> object:
+        self._check_open()
+        data = await self._store.value(execution_id, name)
+        if data is None:
+            await self._row(execution_id)
+            return None
+        return plain(data)
+
+    async def _row(self, execution_id: str) -> ExecutionRow:
+        self._check_open()
+        check_name(execution_id, "the id of an execution")
+        row = await persist(lambda: self._store.get(execution_id), patience=PATIENCE)
+        if row is None:
+            raise ExecutionNotFound(execution_id)
+        return row
+
+
+@final
+class _Latch:
+    """An event that is waited for with a limit, for the price of a future and a timer."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def set(self) -> None:
+        self._is_set = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def clear(self) -> None:
+        self._is_set = False
+
+    async def wait(self, seconds: float) -> None:
+        if self._is_set:
+            return
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        timer = loop.call_later(seconds, self.set)
+        try:
+            await self._waiter
+        finally:
+            timer.cancel()
+
+
+def _outcome(row: ExecutionRow, workflow: AnyWorkflow | None) -> object:
+    if row.status is ExecutionStatus.COMPLETED:
+        data = row.result or b"null"
+        return workflow.output_schema.load(data) if workflow else plain(data)
+    error = load_error(row.error) if row.error else ErrorRecord("", "")
+    kind = {
+        ExecutionStatus.CANCELLED: ExecutionCancelled,
+        ExecutionStatus.COMPENSATION_FAILED: CompensationFailed,
+    }.get(row.status, ExecutionFailed)
+    raise kind(
+        row.id,
+        row.workflow,
+        row.attempt,
+        error.error_type,
+        error.message,
+        error.code or row.code,
+        error.details,
+    )
+
+
+def _why(row: ExecutionRow) -> str:
+    if row.status is ExecutionStatus.PARKED and row.error:
+        return f"it is parked for repair: {load_error(row.error).message}"
+    return f"it is {row.status}"
+
+
+def execution_of(row: ExecutionRow) -> Execution:
+    """What users see of a row; payloads as plain JSON."""
+    waits_for_its_start = row.state is State.READY and row.status in _NOT_BEGUN
+    wake_at = row.available_at if waits_for_its_start and row.available_at > row.created_at else row.wake_at
+    return Execution(
+        id=row.id,
+        workflow=row.workflow,
+        version=row.version,
+        status=row.status,
+        attempt=row.attempt,
+        generation=row.generation,
+        input=plain(row.input),
+        result=None if row.result is None else plain(row.result),
+        error=None if row.error is None else load_error(row.error),
+        code=row.code if row.code is not None or row.error is None else load_error(row.error).code,
+        tags=dict(row.tags),
+        queue=row.queue,
+        priority=row.priority,
+        parent_id=row.parent_id,
+        key=row.key,
+        created_at=to_datetime(row.created_at),
+        started_at=None if row.started_at is None else to_datetime(row.started_at),
+        finished_at=None if row.finished_at is None else to_datetime(row.finished_at),
+        wake_at=None if wake_at is None else to_datetime(wake_at),
+    )

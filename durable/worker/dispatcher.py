@@ -1,0 +1,309 @@
+"""Who runs what now: free slots, doorbells, claims, and the attempts that this process holds in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from contextvars import copy_context
+from typing import Any, final
+
+from durable.clock import Clock
+from durable.engine.attempt import Attempt, Host
+from durable.engine.journal import Journal
+from durable.engine.persist import persist
+from durable.engine.runtime import new_body
+from durable.errors import DurableError
+from durable.ids import Ids
+from durable.protocols import (
+    Claimed,
+    Committed,
+    Delivery,
+    Diverged,
+    DurableQueue,
+    DurableStore,
+    EventBus,
+    Fenced,
+    InboxEntry,
+    NotClaimed,
+    State,
+    Wanted,
+    execution_topic,
+)
+from durable.workflow import Registry
+
+log = logging.getLogger("durable.worker")
+
+_LONGEST_PARKED_MS = 5 * 60 * 1000
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 2.0
+_GENTLE = 0.5
+_GRACE_S = 5.0
+
+
+@final
+class Dispatcher:
+    """Takes doorbells while it has free slots, and drives each execution that it gets until it is parked or over."""
+
+    def __init__(
+        self,
+        *,
+        worker_id: str,
+        registry: Registry,
+        store: DurableStore,
+        queue: DurableQueue,
+        bus: EventBus,
+        clock: Clock,
+        ids: Ids,
+        host: Host,
+        wanted: Wanted,
+        slots: int,
+        most_parked: int,
+    ) -> None:
+        self._worker_id = worker_id
+        self._registry = registry
+        self._store = store
+        self._queue = queue
+        self._bus = bus
+        self._clock = clock
+        self._ids = ids
+        self._host = host
+        self._wanted = wanted
+        self._free = slots
+        self._most_parked = most_parked
+        self._slot_freed = asyncio.Event()
+        self._running: dict[str, Attempt | None] = {}
+        self._rung_again: dict[str, Delivery] = {}
+        self._parked: OrderedDict[str, tuple[Attempt, int]] = OrderedDict()
+        self._hinted: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._receiver: asyncio.Task[None] | None = None
+        self._all_ended = asyncio.Event()
+        self._all_ended.set()
+        self._hurried = asyncio.Event()
+        self._served = 0
+        self._stopped = False
+        self._context = copy_context()
+
+    @property
+    def active(self) -> int:
+        """Executions that hold a slot."""
+        return len(self._running)
+
+    @property
+    def progress(self) -> object:
+        """Something that differs whenever an execution got further."""
+        return self._served, [attempt.journal.ver for attempt in self._running.values() if attempt]
+
+    @property
+    def seen(self) -> dict[str, int]:
+        """The last inbox entry that each running attempt knows."""
+        return {id: attempt.journal.seen for id, attempt in self._running.items() if attempt is not None}
+
+    def start(self) -> None:
+        self._receiver = asyncio.create_task(self._receive(), name="durable.receive")
+
+    async def stop(self, drain_s: float) -> None:
+        """Take nothing new and let what runs go on, for `drain_s` seconds; what has not ended by then is given back for
+        others to go on with. In the second half of that time no new step begins, so that none is cut off and repeated
+        that takes less."""
+        if self._receiver is not None:
+            self._receiver.cancel()
+            await asyncio.wait((self._receiver,))
+        await self._drain(drain_s * (1 - _GENTLE))
+        for attempt in self._attempts():
+            attempt.release()
+        await self._drain(drain_s * _GENTLE)
+        if self._running:
+            log.warning("%d executions are given back in the middle of a step", len(self._running))
+        for attempt in self._attempts():
+            attempt.release(now=True)
+        await self._wait_for_all(_GRACE_S)
+        self._stopped = True
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_GRACE_S)
+        for attempt, _ in self._parked.values():
+            attempt.let_go()
+        self._parked.clear()
+
+    def _attempts(self) -> list[Attempt]:
+        return [attempt for attempt in self._running.values() if attempt is not None]
+
+    async def _wait_for_all(self, seconds: float) -> None:
+        if self._running:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._all_ended.wait(), seconds)
+
+    async def _drain(self, seconds: float) -> None:
+        """Wait for all, unless somebody is in a hurry."""
+        hurried = asyncio.create_task(self._hurried.wait())
+        ended = asyncio.create_task(self._wait_for_all(seconds))
+        await asyncio.wait((hurried, ended), return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        ended.cancel()
+
+    async def abandon(self) -> None:
+        """Drop everything, and store nothing of it."""
+        self._stopped = True
+        tasks = {*self._tasks, *([self._receiver] if self._receiver else [])}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        for attempt, _ in self._parked.values():
+            attempt.let_go()
+        self._parked.clear()
+
+    def hurry(self) -> None:
+        """Give back at once what runs, when told to stop, also while `stop` is waiting for it."""
+        self._hurried.set()
+
+    def hear(self, news: dict[str, tuple[InboxEntry, ...]]) -> None:
+        """Entries that reached executions while they run here."""
+        for execution_id, entries in news.items():
+            attempt = self._running.get(execution_id)
+            if attempt is not None:
+                attempt.hear(entries)
+
+    def forget_old(self) -> None:
+        """Put aside what has been parked in memory for long."""
+        before = self._clock.now_ms() - _LONGEST_PARKED_MS
+        for execution_id, (attempt, since) in list(self._parked.items()):
+            if since > before:
+                break
+            del self._parked[execution_id]
+            attempt.let_go()
+
+    # ---- doorbells
+
+    async def _receive(self) -> None:
+        pause = _FIRST_PAUSE
+        while True:
+            while self._free <= 0:
+                self._slot_freed.clear()
+                await self._slot_freed.wait()
+            try:
+                deliveries = await self._queue.receive(self._wanted, limit=self._free)
+            except DurableError as error:
+                log.warning("the queue is asked again after an error: %s", error)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+                continue
+            pause = _FIRST_PAUSE
+            for delivery in deliveries:
+                self._take(delivery)
+
+    def _take(self, delivery: Delivery) -> None:
+        bell = delivery.doorbell
+        if bell.id in self._running:
+            # It may be the end of this claim that made it ready again: look once more when it is over.
+            self._rung_again[bell.id] = delivery
+        elif self._wanted.wants(bell):
+            self._spawn(bell.id, delivery)
+        else:
+            self._queue.release(delivery)
+
+    def _spawn(self, execution_id: str, delivery: Delivery) -> None:
+        self._free -= 1
+        self._running[execution_id] = None
+        self._all_ended.clear()
+        self._background(self._serve(execution_id, delivery))
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        # Not in the context of whoever happened to call: it may be a workflow's body.
+        task = asyncio.create_task(work, context=self._context.copy())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, execution_id: str, delivery: Delivery) -> None:
+        topic = execution_topic(execution_id)
+        hint: Callable[[], object] = lambda: self._hint(execution_id)  # noqa: E731
+        subscription = await self._bus.subscribe(topic, hint)
+        try:
+            await self._claim_and_drive(execution_id, delivery)
+        except Exception:
+            log.exception("execution %s is left to be taken over: this is a fault in durable", execution_id)
+        finally:
+            subscription.close()
+            del self._running[execution_id]
+            self._free += 1
+            self._served += 1
+            self._slot_freed.set()
+            again = self._rung_again.pop(execution_id, None)
+            if again is not None and not self._stopped:
+                self._spawn(execution_id, again)
+            elif not self._running:
+                self._all_ended.set()
+
+    async def _claim_and_drive(self, execution_id: str, delivery: Delivery) -> None:
+        nonce = self._ids.nonce()
+        kept, _ = self._parked.pop(execution_id, (None, 0))
+        have = kept.journal.op_id if kept is not None else None
+        claimed = await self._claim(execution_id, nonce, have)
+        self._queue.ack(delivery)
+        while isinstance(claimed, Claimed):
+            self._rung_again.pop(execution_id, None)  # what rang before this claim is answered by it
+            if kept is not None and claimed.history is not None:
+                kept.let_go()  # somebody else went on with it
+                kept = None
+            if kept is not None:
+                kept.journal.adopt(claimed, nonce)
+                attempt = kept
+            else:
+                attempt = self._new_attempt(claimed, nonce)
+            self._running[execution_id] = attempt
+            if execution_id in self._hinted:
+                self._background(self._look())
+            answer = await attempt.activate(claimed)
+            if not isinstance(answer, Diverged):
+                self._let_be(attempt, answer)
+                return
+            kept = None  # the store went back in time: begin again from what it has, under the same claim
+            claimed = await self._claim(execution_id, nonce, None)
+        if kept is not None and claimed.state not in (State.CLOSED, None):
+            self._keep(execution_id, kept)  # a doorbell too many
+        elif kept is not None:
+            kept.let_go()
+
+    async def _claim(self, execution_id: str, nonce: str, have: str | None) -> Claimed | NotClaimed:
+        # Under one nonce until it is known: a claim of ours that nobody drives would be nobody's.
+        return await persist(
+            lambda: self._store.claim(execution_id, nonce=nonce, worker=self._worker_id, have_op=have)
+        )
+
+    def _new_attempt(self, claimed: Claimed, nonce: str) -> Attempt:
+        workflow = self._registry.get(claimed.row.workflow, claimed.row.version)
+        assert workflow is not None, "the doorbell named it"
+        return Attempt(workflow, claimed, Journal(self._store, claimed, nonce), self._host, new_body)
+
+    def _let_be(self, attempt: Attempt, answer: Committed | Fenced) -> None:
+        execution_id = attempt.row.id
+        if isinstance(answer, Fenced):
+            log.info("execution %s belongs to another worker now", execution_id)
+            return
+        if attempt.live:
+            self._keep(execution_id, attempt)
+
+    def _keep(self, execution_id: str, attempt: Attempt) -> None:
+        self._parked[execution_id] = (attempt, self._clock.now_ms())
+        while len(self._parked) > self._most_parked:
+            _, (oldest, _) = self._parked.popitem(last=False)
+            oldest.let_go()
+
+    # ---- news for what runs
+
+    def _hint(self, execution_id: str) -> None:
+        if not self._hinted:
+            self._background(self._look())
+        self._hinted.add(execution_id)
+
+    async def _look(self) -> None:
+        seen = {id: last for id, last in self.seen.items() if id in self._hinted}
+        # What is being claimed right now is looked at as soon as it is known what the claim has brought.
+        self._hinted.intersection_update(id for id, attempt in self._running.items() if attempt is None)
+        if seen:
+            self.hear({id: tuple(entries) for id, entries in (await self._store.peek(seen)).items()})

@@ -1,0 +1,205 @@
+"""A worker: one process's part in running executions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, final
+
+from pydantic_core import to_json
+
+from durable.clock import Clock
+from durable.engine.attempt import Host, Stubs
+from durable.engine.branch import install
+from durable.engine.persist import persist
+from durable.engine.transitions import NUDGE
+from durable.ids import Ids
+from durable.protocols import (
+    Committed,
+    Doorbell,
+    DurableQueue,
+    DurableStore,
+    EventBus,
+    Message,
+    Posted,
+    Wanted,
+    execution_topic,
+)
+from durable.worker.dispatcher import Dispatcher
+from durable.worker.heart import Heart
+from durable.worker.sweeper import Sweeper
+from durable.workflow import Registry
+
+log = logging.getLogger("durable.worker")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """How a worker works. Durations in milliseconds."""
+
+    queues: Sequence[str]
+    concurrency: int
+    lease_ms: int
+    drain_ms: int
+    sweep_ms: int
+    max_crashes: int
+    most_parked: int = 2000
+    """Waiting executions whose coroutine stays in memory; others are replayed when they go on."""
+
+
+@final
+class Worker:
+    """Claims and runs executions of the workflows in its registry, from the queues of its settings."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        store: DurableStore,
+        queue: DurableQueue,
+        bus: EventBus,
+        clock: Clock,
+        ids: Ids,
+        settings: WorkerSettings,
+        rings: bool,
+        deps: object = None,
+        stubs: Stubs | None = None,
+    ) -> None:
+        # The nonce tells apart workers that share a host name and a process id, as containers do.
+        self.id = f"{socket.gethostname()}:{os.getpid()}:{ids.nonce()[:8]}"
+        self._registry = registry
+        self._store = store
+        self._queue = queue
+        self._bus = bus
+        self._clock = clock
+        self._ids = ids
+        self._settings = settings
+        self._rings = rings
+        self._deps = deps
+        self._stubs = stubs
+        self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="durable.step")
+        self._context = copy_context()
+        self._nudges: set[asyncio.Task[None]] = set()
+        self._started = False
+
+    async def start(self) -> None:
+        settings = self._settings
+        workflows = frozenset(f"{info.name}@{info.version}" for info in self._registry)
+        self.wanted = wanted = Wanted(tuple(settings.queues), workflows)
+        about = {"pid": os.getpid(), "host": socket.gethostname(), "queues": list(settings.queues)}
+        about |= {"slots": settings.concurrency, "workflows": sorted(workflows)}
+        self._heart = Heart(self._store, self.id, lease_ms=settings.lease_ms, info=to_json(about))
+        host = Host(
+            clock=self._clock,
+            random=self._ids.random,
+            threads=self._threads,
+            deps=self._deps,
+            max_crashes=settings.max_crashes,
+            wake_at=self.wake_at,
+            announce=self._announce,
+            nudge=self._nudge,
+            stubs=self._stubs,
+        )
+        self.dispatcher = Dispatcher(
+            worker_id=self.id,
+            registry=self._registry,
+            store=self._store,
+            queue=self._queue,
+            bus=self._bus,
+            clock=self._clock,
+            ids=self._ids,
+            host=host,
+            wanted=wanted,
+            slots=settings.concurrency,
+            most_parked=settings.most_parked,
+        )
+        self.sweeper = Sweeper(
+            worker_id=self.id,
+            store=self._store,
+            queue=self._queue,
+            bus=self._bus,
+            clock=self._clock,
+            capabilities=await self._store.capabilities(),
+            dispatcher=self.dispatcher,
+            wanted=wanted,
+            interval_ms=settings.sweep_ms,
+            rings=self._rings,
+        )
+        self._uninstall = install(asyncio.get_running_loop())
+        await self._heart.start()
+        self.sweeper.loop.start()
+        self.dispatcher.start()
+        self._started = True
+
+    async def stop(self, *, now: bool = False) -> None:
+        """Drain, and give back what is left. Called again: nothing happens but that `now` ends the draining."""
+        if now:
+            self.dispatcher.hurry()
+        if not self._started:
+            return
+        self._started = False
+        await self.dispatcher.stop(self._settings.drain_ms / 1000)
+        await self.sweeper.loop.stop()
+        if self._nudges:
+            await asyncio.wait(self._nudges)
+        await self._heart.stop()
+        self._uninstall()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def die(self) -> None:
+        """Stop as if the process were gone: nothing is given back, no lease is ended. For tests."""
+        self._started = False
+        await self.dispatcher.abandon()
+        self.sweeper.loop.abandon()
+        self._heart.abandon()
+        self._uninstall()
+
+    @property
+    def idle(self) -> bool:
+        """No execution holds a slot and no sweep is running."""
+        return self.dispatcher.active == 0 and self.sweeper.loop.idle and not self._nudges
+
+    @property
+    def progress(self) -> object:
+        """Something that differs whenever this worker has done something."""
+        return self.dispatcher.progress
+
+    async def has_work(self) -> bool:
+        """Whether an execution is ready for this worker now. It is rung, if so."""
+        bells: list[Doorbell] = []
+        for partition in range(self.sweeper.partitions):
+            due = partial(self._store.due, partition, self.wanted, limit=100, again_ms=0)
+            bells.extend(await persist(due))
+        self._queue.ring(bells)
+        return bool(bells)
+
+    def wake_at(self, at_ms: int) -> None:
+        """Something is due at that instant."""
+        if self._started:
+            self.sweeper.loop.wake_at(at_ms)
+
+    def _announce(self, committed: Committed) -> None:
+        if committed.doorbells:
+            self._queue.ring(committed.doorbells)
+        if committed.touched:
+            self._bus.publish(execution_topic(id) for id in committed.touched)
+
+    def _nudge(self, execution_id: str) -> None:
+        task: asyncio.Task[Any] = asyncio.create_task(
+            self._post_nudge(execution_id), context=self._context.copy()
+        )
+        self._nudges.add(task)
+        task.add_done_callback(self._nudges.discard)
+
+    async def _post_nudge(self, execution_id: str) -> None:
+        kind, name = NUDGE
+        answer = await self._store.post(execution_id, Message(self._ids.nonce(), kind, name))
+        if isinstance(answer, Posted) and answer.doorbell is not None:
+            self._queue.ring((answer.doorbell,))
