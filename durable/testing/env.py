@@ -1,0 +1,165 @@
+"""`DurableEnv`: a workflow's world in one test, with a clock that stands still until it is told to move."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from types import ModuleType, TracebackType
+from typing import Self, final
+
+from durable.app import Durable, OpenDeps
+from durable.clock import VirtualClock, to_datetime
+from durable.duration import Duration, to_instant_ms, to_ms
+from durable.ids import Ids
+from durable.worker import Worker
+from durable.workflow import AnyWorkflow
+
+_DECORATION = re.compile(r"^(#[0-9.]+/)?(?P<name>.*?)(\[\d+\])?(#\d+)?$")
+_QUIET_TURNS, _BUSY_TURNS = 8, 1000
+_PATIENCE = 0.3
+"""Seconds of real time after which a step that does nothing counts as waiting for the test."""
+
+
+@final
+class DurableEnv:
+    """A `Durable` on memory, worker included, whose time moves only by `advance`.
+
+        async with DurableEnv(workflows=[fulfil_order]) as env:
+            handle = await env.durable.start(fulfil_order, order)
+            await env.advance("3d")
+
+    `start` is the instant at which it begins, by default the present one; ids and jitter come from `seed`.
+    """
+
+    def __init__(
+        self,
+        workflows: Iterable[AnyWorkflow | ModuleType] = (),
+        *,
+        start: datetime | None = None,
+        deps: OpenDeps | None = None,
+        concurrency: int = 100,
+        seed: int = 0,
+    ) -> None:
+        started = datetime.now(UTC) if start is None else start
+        self.clock = VirtualClock(to_instant_ms(started, what="start"))
+        self._stubs = _Stubs()
+        self.durable = Durable(
+            workflows,
+            store="memory://",
+            clock=self.clock,
+            ids=Ids(seed),
+            deps=deps,
+            concurrency=concurrency,
+            drain=0,
+            stubs=self._stubs,
+        )
+
+    async def __aenter__(self) -> Self:
+        await self.durable.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.durable.__aexit__(kind, error, trace)
+
+    def now(self) -> datetime:
+        """The time in this world."""
+        return to_datetime(self.clock.now_ms())
+
+    async def until_idle(self) -> None:
+        """Come back when nothing can happen any more before time moves or the test does something.
+
+        A step that waits for real things (a socket, a thread) is waited for; one that does nothing for a third of a
+        second counts as waiting for the test.
+        """
+        await settle(self.durable.worker)
+
+    async def advance(self, duration: Duration) -> None:
+        """Move the clock on. What falls due on the way happens at its own instant, in order, before this returns."""
+        await self.advance_to(self.now() + timedelta(milliseconds=to_ms(duration)))
+
+    async def advance_to(self, when: datetime) -> None:
+        """Move the clock on to an instant, as `advance` does. One that has passed changes nothing."""
+        target = to_instant_ms(when, what="when")
+        await self.until_idle()
+        while (due := self.clock.next_at()) is not None and due <= target:
+            self.clock.advance_to(due)
+            await self.until_idle()
+        self.clock.advance_to(target)
+        await self.until_idle()
+
+    def stub(self, step: str, result: object) -> None:
+        """From now on the step gives `result` (or, if that is a function, what it returns for the step's arguments),
+        and its own function does not run. `step` is its id, or its name for every use of it."""
+        self._stubs.results[step] = result
+
+    def fail(self, step: str, error: Exception, *, times: int | None = None) -> None:
+        """The next `times` tries of the step (None: all of them) raise `error`."""
+        self._stubs.failures[step] = [error, times]
+
+
+async def settle(worker: Worker) -> None:
+    """Come back when the worker can do nothing more at this instant."""
+    while True:
+        await _until_quiet(worker)
+        worker.sweeper.loop.wake()
+        await _until_quiet(worker)
+        if not await worker.has_work():
+            return
+
+
+async def _until_quiet(worker: Worker) -> None:
+    quiet, seen, since, turns = 0, worker.progress, time.monotonic(), 0
+    while quiet < _QUIET_TURNS:
+        turns += 1
+        await asyncio.sleep(0 if turns < _BUSY_TURNS else 0.001)
+        quiet = quiet + 1 if worker.idle else 0
+        if worker.progress != seen:
+            seen, since = worker.progress, time.monotonic()
+        elif not worker.idle and time.monotonic() - since > _PATIENCE:
+            return
+
+
+class _Stubs:
+    """Implements `durable.engine.attempt.Stubs`."""
+
+    def __init__(self) -> None:
+        self.results: dict[str, object] = {}
+        self.failures: dict[str, list[object]] = {}
+
+    def replace(self, step_id: str, fn: Callable[..., object]) -> Callable[..., object]:
+        names = (step_id, _DECORATION.sub(r"\g<name>", step_id))
+        failing = next((name for name in names if self._fails(name)), None)
+        if failing is not None:
+            return self._failing(failing)
+        stubbed = next((name for name in names if name in self.results), None)
+        return fn if stubbed is None else _giving(self.results[stubbed])
+
+    def _fails(self, name: str) -> bool:
+        return name in self.failures and self.failures[name][1] != 0
+
+    def _failing(self, name: str) -> Callable[..., object]:
+        failure = self.failures[name]
+        if isinstance(failure[1], int):
+            failure[1] -= 1
+
+        async def fail(*args: object, **kwargs: object) -> object:
+            assert isinstance(failure[0], Exception)
+            raise failure[0]
+
+        return fail
+
+
+def _giving(result: object) -> Callable[..., object]:
+    async def give(*args: object, **kwargs: object) -> object:
+        if not callable(result) or isinstance(result, type):
+            return result
+        given = result(*args, **kwargs)
+        return await given if inspect.isawaitable(given) else given
+
+    return give

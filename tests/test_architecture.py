@@ -1,0 +1,161 @@
+"""The rules about the source that no type checker knows: who imports whom, where time and chance come from,
+and how SQL is written.
+"""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "durable"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+TIME = (
+    "datetime.date.today",
+    "datetime.datetime.now",
+    "datetime.datetime.today",
+    "datetime.datetime.utcnow",
+    "time.monotonic",
+    "time.perf_counter",
+    "time.sleep",
+    "time.time",
+)
+CHANCE = ("os.urandom", "random.", "secrets.", "uuid.uuid1", "uuid.uuid4")
+SEEDED = ("random.Random",)
+UNSAFE = ("cloudpickle", "dill", "marshal", "pickle", "shelve")
+
+ORIGINS = {"clock.py", "ids.py"}
+TOPS = {"cli", "dashboard", "testing"}
+
+# (file, name): why this file may use it all the same.
+EXCEPTIONS: dict[tuple[str, str], str] = {
+    (
+        "worker/heart.py",
+        "time.monotonic",
+    ): "its thread measures how long the loop, and so the loop's clock, is blocked",
+}
+
+
+def names_used(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Every imported name that the module uses, written in full, with its line."""
+    full: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                head = alias.name.partition(".")[0]
+                full[alias.asname or head] = alias.name if alias.asname else head
+                yield alias.name, node.lineno
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                full[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+                yield f"{node.module}.{alias.name}", node.lineno
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            head, _, rest = ast.unparse(node).partition(".")
+            if head in full and rest.replace(".", "").isidentifier():
+                yield f"{full[head]}.{rest}", node.lineno
+
+
+def is_banned(name: str, file: str) -> bool:
+    if name.startswith(UNSAFE):
+        return True
+    if file in ORIGINS or name.startswith(SEEDED):
+        return False
+    return name.startswith(CHANCE) or (name.startswith(TIME) and file.partition("/")[0] not in TOPS)
+
+
+def banned_names(source: str, file: str) -> dict[str, int]:
+    return {name: line for name, line in names_used(ast.parse(source)) if is_banned(name, file)}
+
+
+def sql_built_in_place(source: str) -> list[int]:
+    """Lines that hand `.execute()` and its kin a statement glued together on the spot."""
+
+    def is_glued(node: ast.AST) -> bool:
+        return isinstance(node, ast.JoinedStr | ast.BinOp) or (
+            isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "format"
+        )
+
+    return [
+        call.lineno
+        for call in ast.walk(ast.parse(source))
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and call.func.attr in {"execute", "executemany", "executescript"}
+        and any(is_glued(node) for argument in call.args[:1] for node in ast.walk(argument))
+    ]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_time_and_chance_come_from_the_clock_and_the_ids(path: Path) -> None:
+    file = path.relative_to(PACKAGE).as_posix()
+    found = banned_names(path.read_text(), file)
+    excused = {name for excused_file, name in EXCEPTIONS if excused_file == file}
+    assert set(found) - excused == set(), "take it from durable.clock or durable.ids"
+    assert excused - set(found) == set(), "no longer used: drop it from EXCEPTIONS"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_sql_is_a_constant(path: Path) -> None:
+    assert sql_built_in_place(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("import time\ntime.time()", "time.time"),
+        ("import time as t\nwait = t.monotonic", "time.monotonic"),
+        ("from time import sleep", "time.sleep"),
+        ("from datetime import datetime\ndatetime.now()", "datetime.datetime.now"),
+        ("import datetime\ndatetime.datetime.utcnow()", "datetime.datetime.utcnow"),
+        ("import uuid\nuuid.uuid4()", "uuid.uuid4"),
+        ("import random\nrandom.random()", "random.random"),
+        ("import os\nos.urandom(8)", "os.urandom"),
+        ("import secrets\nsecrets.token_hex()", "secrets.token_hex"),
+        ("import pickle", "pickle"),
+        ("from pickle import loads", "pickle.loads"),
+    ],
+)
+def test_each_way_to_reach_time_and_chance_is_seen(source: str, name: str) -> None:
+    assert name in banned_names(source, "engine/attempt.py")
+
+
+@pytest.mark.parametrize(
+    ("source", "file"),
+    [
+        ("import time\ntime.time()", "clock.py"),
+        ("import time\ntime.time()", "cli/demo.py"),
+        ("import uuid\nuuid.uuid4()", "ids.py"),
+        ("import random\nrandom.Random(7).random()", "testing/simulation.py"),
+        ("from uuid import UUID", "models.py"),
+    ],
+)
+def test_what_is_allowed_is_left_alone(source: str, file: str) -> None:
+    assert banned_names(source, file) == {}
+
+
+@pytest.mark.parametrize(
+    "statement", ["f'select {x}'", "'select %s' % x", "'select {}'.format(x)", "'select ' + x"]
+)
+def test_each_way_to_glue_sql_is_seen(statement: str) -> None:
+    assert sql_built_in_place(f"db.execute({statement}, (1,))") == [1]
+
+
+def test_imports_go_downward_only() -> None:
+    lint_imports = Path(sys.executable).with_name("lint-imports")
+    command = [lint_imports, "--no-cache", "--no-logo"]
+    lint = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert lint.returncode == 0, lint.stdout + lint.stderr
+
+
+def test_importing_durable_brings_in_no_broker_and_no_command_line() -> None:
+    program = "import sys, durable; print(*sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-c", program], text=True)
+    roots = {module.partition(".")[0] for module in loaded.split()}
+    assert roots.isdisjoint(
+        {"aio_pika", "jinja2", "redis", "rich", "starlette", "typer", "uvicorn", "uvloop"}
+    )
