@@ -1,0 +1,5 @@
+"""`python -m durable.cli`: the same as `durable`."""
+
+from durable.cli import main
+
+main()

@@ -1,0 +1,57 @@
+"""From a URL to a client of the store, and from as much of an id as somebody cares to type to the whole of it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from durable.app import Durable
+from durable.errors import ConfigurationError, ExecutionNotFound, InvalidInput
+from durable.names import check_name
+
+_CANDIDATES: Final = 10
+_MOST_READ: Final = 1000
+
+
+def connect(store: str | None, namespace: str, queue: str | None, bus: str | None) -> Durable:
+    """A client, not entered yet.
+
+    Raises:
+        ConfigurationError: no store is named, or one that no other process can see.
+    """
+    return Durable(store=store_url(store), namespace=namespace, queue=queue, bus=bus, worker=False)
+
+
+def store_url(store: str | None) -> str:
+    """The URL itself. Raises `ConfigurationError` as `connect` does."""
+    if not store:
+        raise ConfigurationError(
+            "no store is named", "pass --store sqlite:///durable.db, or set DURABLE_STORE_URL"
+        )
+    if store.lower().startswith("memory:"):
+        raise ConfigurationError(
+            "memory:// is seen by one process only, and that is not this one",
+            "use a store that is shared, such as sqlite:///durable.db",
+        )
+    return store
+
+
+async def find_id(durable: Durable, given: str) -> str:
+    """The id of the only execution whose id is, or begins with, what was given.
+
+    Raises:
+        ExecutionNotFound: there is none.
+        InvalidInput: there are several, or no id looks like that.
+    """
+    check_name(given, "the id of an execution")
+    try:
+        return (await durable.status(given)).id
+    except ExecutionNotFound:
+        page = await durable.operator.list_executions(id_prefix=given, limit=_MOST_READ)
+    # A child's id begins with its parent's and a slash: the start of both means the parent.
+    heads = sorted({given + execution.id[len(given) :].partition("/")[0] for execution in page.items})
+    if not heads:
+        raise ExecutionNotFound(given)
+    if len(heads) > 1 or page.cursor is not None:
+        listed = ", ".join(heads[:_CANDIDATES]) + (" ..." if len(heads) > _CANDIDATES or page.cursor else "")
+        raise InvalidInput(f"{given!r} begins the ids of several executions", f"write more of it: {listed}")
+    return (await durable.status(heads[0])).id

@@ -1,0 +1,83 @@
+"""Options that several commands have, and what their texts mean."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from durable.cli.output import Output
+from durable.duration import to_timedelta
+from durable.errors import InvalidInput
+
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store", "-s", envvar="DURABLE_STORE_URL", metavar="URL", help="Where the executions are."
+    ),
+]
+NamespaceOption = Annotated[
+    str,
+    typer.Option("--namespace", "-n", envvar="DURABLE_NAMESPACE", metavar="NAME", help="And which of them."),
+]
+QueueOption = Annotated[
+    str | None,
+    typer.Option(
+        "--queue",
+        envvar="DURABLE_QUEUE_URL",
+        metavar="URL",
+        help="The broker, if there is one beside the store.",
+    ),
+]
+BusOption = Annotated[
+    str | None,
+    typer.Option(
+        "--bus", envvar="DURABLE_BUS_URL", metavar="URL", help="The event bus, if it is not the store's own."
+    ),
+]
+OutputOption = Annotated[
+    Output, typer.Option("--output", "-o", help="A table for people, JSON for programs, or ids alone.")
+]
+ExecutionArgument = Annotated[
+    str, typer.Argument(metavar="ID", help="The execution's id, or as much of it as is unique.")
+]
+ExecutionsArgument = Annotated[
+    list[str], typer.Argument(metavar="ID...", help="Ids of executions, or as much of each as is unique.")
+]
+
+
+def parse_tags(given: list[str] | None) -> dict[str, str]:
+    """Tags of `name=value` texts."""
+    tags: dict[str, str] = {}
+    for text in given or ():
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise InvalidInput(f"--tag must be name=value, not {text!r}", "such as --tag tenant=acme")
+        tags[name] = value
+    return tags
+
+
+def parse_instant(text: str, what: str) -> datetime:
+    """An instant in ISO 8601."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidInput(
+            f"{what} must be an instant, not {text!r}", "such as 2026-03-01T09:00:00+01:00"
+        ) from None
+
+
+def parse_past(text: str, what: str, now: datetime) -> datetime:
+    """An instant in ISO 8601, or how long ago it was: "24h"."""
+    try:
+        ago: timedelta | None = to_timedelta(text, what=what)
+    except InvalidInput:
+        ago = None
+    return parse_instant(text, what) if ago is None else now - ago
+
+
+def read_json(text: str) -> bytes:
+    """The JSON that an argument holds; of "-" what stdin holds."""
+    return sys.stdin.buffer.read() if text == "-" else text.encode("utf-8", "surrogateescape")

@@ -1,0 +1,118 @@
+"""What holds for every command: help, the store's URL, output that cannot hurt, pipes that close."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from durable import __version__
+from tests.cli.conftest import ROOT, Shell, Sold
+
+COMMANDS = ["demo", "worker", "start", "list", "show", "signal", "cancel", "retry", "prune", "doctor"]
+
+
+def test_help_lists_every_command_and_each_has_examples(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    overview = shell.run("--help").out
+    assert shell.run().out == overview
+    for command in COMMANDS:
+        assert f"\n  {command} " in overview
+        assert f"\n    durable {command}" in shell.run(command, "--help").out.partition("Examples:")[2], (
+            command
+        )
+
+
+def test_the_version_is_told(tmp_path: Path) -> None:
+    assert Shell(tmp_path).run("--version").out == f"durable {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["lst"], "Did you mean 'list'?"),
+        (["list", "--nope"], "No such option"),
+        (["show"], "Missing argument"),
+        (["--nope"], "No such option"),
+    ],
+)
+def test_a_call_that_is_none_says_how_it_is_done(tmp_path: Path, arguments: list[str], says: str) -> None:
+    refused = Shell(tmp_path).refused(*arguments)
+    assert says in refused
+    assert "--help" in refused
+
+
+def test_without_the_extra_it_says_which_to_install(tmp_path: Path) -> None:
+    program = "import sys; sys.modules['rich'] = None; from durable.cli import main; main()"
+    ran = subprocess.run(
+        [sys.executable, "-c", program, "list"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 2
+    assert ran.stderr == "error: the command line needs rich\nhint: pip install 'durable[cli]'\n"
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        (None, "no store is named"),
+        ("", "no store is named"),
+        ("shop.db", "is not the URL of a backend"),
+        ("oracle://scott:tiger@host/db", "no backend is installed"),
+        ("memory://", "one process only"),
+        ("sqlite://host/x.db", "names a host"),
+        ("sqlite:///", "has no path"),
+        ("sqlite:////nowhere/at/all/x.db", "does not exist"),
+        ("sqlite:///notes.txt", "not a database"),
+        ("sqlite:///x.db?synchronous=never", "normal or full"),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_refused(tmp_path: Path, url: str | None, says: str) -> None:
+    (tmp_path / "notes.txt").write_text("not a database, but my notes\n" * 100)
+    refused = Shell(tmp_path).refused("list", DURABLE_STORE_URL=url)
+    assert says in refused
+    assert "tiger" not in refused
+
+
+def test_namespaces_do_not_see_each_other(sold: Sold) -> None:
+    assert sold.shell.json("list", "--namespace", "other") == []
+    assert sold.shell.run("list", "-o", "ids", DURABLE_NAMESPACE="other").out == ""
+    sold.shell.refused("show", sold.waiting, "-n", "other", code=3)
+
+
+def test_nothing_that_is_stored_reaches_the_terminal_as_a_command(sold: Sold) -> None:
+    for command in (
+        ["list"],
+        ["list", "-o", "json"],
+        ["show", sold.declined],
+        ["show", sold.declined, "-o", "json"],
+    ):
+        out = sold.shell.run(*command).out
+        assert "31mdeclined" in out
+        assert "\x1b" not in out
+
+
+def test_output_survives_an_encoding_that_lacks_its_marks(sold: Sold) -> None:
+    assert "? completed" in sold.shell.run_apart("list", PYTHONIOENCODING="ascii").out
+
+
+def test_a_reader_that_goes_away_is_no_error(sold: Sold) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    ran = subprocess.run(
+        [*sold.shell.command, "list"],
+        cwd=sold.shell.directory,
+        env=sold.shell.environment,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writing)
+    assert (ran.returncode, ran.stderr) == (0, b"")
