@@ -1,0 +1,314 @@
+"""A fleet of worker processes on one SQLite file, to be killed, stopped and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, final
+
+from durable import Durable
+from durable.backends import backend_for
+from durable.clock import SystemClock
+from durable.protocols import DurableStore, Query
+from tests.crash import workflows
+from tests.crash.invariants import Ack, Evidence, Fault, Stored
+from tests.crash.ledger import Entry, append, read_ledger
+from tests.crash.node import NodeSettings
+from tests.crash.trace import Claim, Trace, read_trace
+
+ROOT = Path(__file__).parents[2]
+_BOOT_S = 30.0
+_GONE_S = 10.0
+
+
+class NodeGone(AssertionError):
+    """A process has ended, and was to work."""
+
+
+@final
+class Nursery:
+    """Where worker processes come from: see `node.nursery`. `end` leaves none of them behind."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.crash.node"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self._nodes: list[Node] = []
+
+    def boot(self, settings: NodeSettings) -> Node:
+        node = Node(self, settings, self.ask(boot=settings.dump()))
+        self._nodes.append(node)
+        return node
+
+    def ask(self, **question: object) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(question).encode() + b"\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+    def end(self) -> None:
+        """Called twice: nothing happens."""
+        try:
+            for node in self._nodes:
+                node.end()
+        finally:
+            self._process.kill()
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    pipe.close()
+
+
+@final
+class Node:
+    """One worker process. It is only reaped by `poll`, so that a signal never meets another process."""
+
+    def __init__(self, nursery: Nursery, settings: NodeSettings, pid: int) -> None:
+        self._nursery = nursery
+        self._status: int | None = None
+        self.settings = settings
+        self.pid = pid
+        self.log = Path(settings.log)
+
+    def poll(self) -> int | None:
+        """Its exit status, None while it runs."""
+        if self._status is None:
+            self._status = self._nursery.ask(reap=self.pid)
+        return self._status
+
+    @property
+    def alive(self) -> bool:
+        return self.poll() is None
+
+    @property
+    def is_ready(self) -> bool:
+        return Path(self.settings.ready).exists()
+
+    async def ready(self) -> Node:
+        """Itself, as soon as it works."""
+        deadline = time.monotonic() + _BOOT_S
+        while not self.is_ready:
+            if not self.alive:
+                raise NodeGone(f"it ended with {self.poll()} before it worked:\n{self.tail()}")
+            assert time.monotonic() < deadline, f"a node did not come up:\n{self.tail()}"
+            await asyncio.sleep(0.01)
+        return self
+
+    async def ready_or_gone(self) -> Node:
+        """Itself, as soon as it works or has come to its crash point."""
+        try:
+            return await self.ready()
+        except NodeGone:
+            return self
+
+    async def gone(self, within: float = _GONE_S) -> int:
+        """Its exit status, as soon as it has ended."""
+        deadline = time.monotonic() + within
+        while (status := self.poll()) is None:
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"process {self.pid} did not end:\n{self.tail()}")
+            await asyncio.sleep(0.005)
+        return status
+
+    def send(self, number: signal.Signals) -> None:
+        if self.alive:
+            os.kill(self.pid, number)
+
+    def end(self) -> None:
+        """Kill it, stopped or not, and reap it. Called twice: nothing happens."""
+        self.send(signal.SIGKILL)
+        deadline = time.monotonic() + _GONE_S
+        while self.alive and time.monotonic() < deadline:
+            time.sleep(0.001)
+
+    def tail(self, lines: int = 30) -> str:
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        return "\n".join(text.splitlines()[-lines:])
+
+
+@final
+class Fleet:
+    """Nodes in one directory, with the database, the ledger and the traces."""
+
+    def __init__(self, nursery: Nursery, directory: Path, **settings: Any) -> None:
+        self.directory = directory
+        self.database = directory / "store.db"
+        self.url = f"sqlite:///{self.database}"
+        self.ledger_path = directory / "ledger"
+        self.nodes: list[Node] = []
+        self.faults: list[Fault] = []
+        self.acks: list[Ack] = []
+        self._nursery = nursery
+        self._settings = settings
+
+    def boot(self, **settings: Any) -> Node:
+        """Start a process, and do not wait for it."""
+        file = self.directory / f"node{len(self.nodes)}"
+        told = NodeSettings(
+            url=self.url,
+            ledger=str(self.ledger_path),
+            trace=f"{file}.trace",
+            log=f"{file}.log",
+            ready=f"{file}.ready",
+        )
+        node = self._nursery.boot(replace(told, **{**self._settings, **settings}))
+        self.nodes.append(node)
+        return node
+
+    async def node(self, **settings: Any) -> Node:
+        return await self.boot(**settings).ready()
+
+    def end(self) -> None:
+        """Kill every node."""
+        for node in self.nodes:
+            node.end()
+
+    # ---- faults
+
+    async def kill(self, node: Node) -> None:
+        self.faults.append(Fault("kill", node.pid, time.monotonic()))
+        node.send(signal.SIGKILL)
+        await node.gone()
+
+    async def stop_for(self, node: Node, seconds: float) -> None:
+        """Hold the process for a while, as a paused machine does."""
+        self.faults.append(Fault("stop", node.pid, time.monotonic()))
+        node.send(signal.SIGSTOP)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            node.send(signal.SIGCONT)
+
+    async def terminate(self, node: Node) -> None:
+        """Have it drain and end, as a deployment does."""
+        self.faults.append(Fault("term", node.pid, time.monotonic()))
+        node.send(signal.SIGTERM)
+        status = await node.gone(60.0)
+        assert status == 0, f"a node that was to drain ended with {status}:\n{node.tail()}"
+
+    # ---- the test's own part
+
+    def client(self) -> Durable:
+        return Durable([workflows], store=self.url, worker=False)
+
+    def store(self) -> DurableStore:
+        opener = backend_for(self.url).open_store
+        assert opener is not None
+        return opener(self.url, namespace="default", clock=SystemClock())
+
+    # ---- what there is to know
+
+    def ledger(self) -> list[Entry]:
+        return read_ledger(self.ledger_path)
+
+    def trace(self) -> Trace:
+        return read_trace(self.directory.glob("*.trace"))
+
+    def logs(self) -> str:
+        return "\n".join(node.tail(1_000_000) for node in self.nodes)
+
+    async def evidence(self, **more: Any) -> Evidence:
+        """Everything, read while no node works any more."""
+        store = self.store()
+        await store.open()
+        try:
+            stored = await read_all(store)
+            complaints = [*await store.check(), *damage(self.database)]
+        finally:
+            await store.close()
+        with (self.directory / "faults").open("wb") as file:  # for whoever looks into a failure
+            for fault in self.faults:
+                append(file.fileno(), asdict(fault))
+        return Evidence(
+            ledger=self.ledger(),
+            trace=self.trace(),
+            acks=self.acks,
+            faults=self.faults,
+            stored=stored,
+            complaints=complaints,
+            programs=workflows.PROGRAMS,
+            **more,
+        )
+
+    def recoveries(self, evidence: Evidence) -> list[float]:
+        """Seconds from each fault until somebody else had what the process held then, for each execution."""
+        by_pid: dict[int, list[Claim]] = defaultdict(list)
+        for claim in evidence.trace.claims:
+            by_pid[claim.pid].append(claim)
+        found: list[float] = []
+        for fault in self.faults:
+            for claim in by_pid[fault.pid] if fault.kind != "term" else ():
+                life = evidence.lives[claim.execution]
+                before = [other for other in life.claims if other.answered <= fault.at]
+                if claim is not max(before, key=lambda other: other.answered, default=None):
+                    continue
+                given_back = [c.asked for c in life.by_nonce[claim.nonce] if c.acked and not c.owned]
+                if given_back and (min(given_back) <= fault.at or fault.kind == "stop"):
+                    continue
+                later = [other.answered for other in life.claims if other.asked > fault.at]
+                if later:
+                    found.append(min(later) - fault.at)
+        return sorted(found)
+
+
+async def read_all(store: DurableStore) -> dict[str, Stored]:
+    found: dict[str, Stored] = {}
+    cursor: str | None = None
+    while True:
+        page = await store.query(Query(limit=500, cursor=cursor))
+        for row in page.rows:
+            found[row.id] = Stored(row, await store.history(row.id), await store.inbox(row.id))
+        cursor = page.cursor
+        if cursor is None:
+            return found
+
+
+def damage(database: Path) -> list[str]:
+    """What SQLite itself finds wrong with the file."""
+    db = sqlite3.connect(database)
+    try:
+        return [
+            f"integrity_check: {text}" for (text,) in db.execute("PRAGMA integrity_check") if text != "ok"
+        ]
+    finally:
+        db.close()
+
+
+def seed() -> int:
+    """From the environment, so that a run can be repeated; else a new one."""
+    given = os.environ.get("DURABLE_TEST_SEED")
+    return int(given) if given else random.SystemRandom().randrange(2**32)
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Of sorted values."""
+    return values[min(int(len(values) * share), len(values) - 1)] if values else 0.0
+
+
+async def until_all_ended(client: Durable, *, within: float) -> None:
+    """Come back when no execution is left that has not ended, or when time is up: an invariant will tell."""
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        counts = await client.operator.counts()
+        if not any(number for status, number in counts.items() if not status.final):
+            return
+        await asyncio.sleep(0.1)
+    with suppress(Exception):
+        for status, number in (await client.operator.counts()).items():
+            if number and not status.final:
+                print(f"{number} executions are still {status}")
