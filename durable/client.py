@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Mapping
 from typing import Any, TypeVar, final
 
@@ -39,6 +38,7 @@ from durable.protocols import (
     Reach,
     State,
     execution_topic,
+    keyed_id,
 )
 from durable.retry import Retry
 from durable.signals import Signal
@@ -130,11 +130,9 @@ class Client:
         return bool(workflow.input_schema.load(stored) == workflow.input_schema.load(data))
 
     def _new_id(self, workflow: str, key: str | None, reuse: bool) -> str:
-        """Random; with a key a function of (workflow, key), so that a store may look in one place for both."""
         if key is None:
             return self._ids.execution_id()
-        digest = hashlib.sha256(f"{workflow}\n{key}".encode()).hexdigest()[:20]
-        return f"{digest}:{self._ids.execution_id()[:8]}" if reuse else digest
+        return keyed_id(workflow, key, self._ids.execution_id()[:8] if reuse else "")
 
     def _timer(self, at_ms: int) -> None:
         for listener in self.on_timer:

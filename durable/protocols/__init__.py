@@ -56,6 +56,8 @@ from durable.protocols.store import (
     Wanted,
     Watch,
     WorkerInfo,
+    id_root,
+    keyed_id,
 )
 
 __all__ = [
@@ -108,5 +110,7 @@ __all__ = [
     "Watch",
     "WorkerInfo",
     "execution_topic",
+    "id_root",
+    "keyed_id",
     "work_topic",
 ]

@@ -27,6 +27,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from hashlib import sha256
 from typing import Protocol
 
 from durable.models import ExecutionStatus
@@ -140,7 +141,7 @@ class NewExecution:
     queue: str = "default"
     priority: int = 0
     key: str | None = None
-    """At most one execution for each (workflow, key)."""
+    """At most one execution for each (workflow, key). The id is a `keyed_id` of both then."""
     reuse_closed_key: bool = False
     """A key whose execution is closed starts a new one; the old one is kept."""
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -155,6 +156,21 @@ class NewExecution:
 
 
 TIMEOUT_TIMER = "__timeout"
+
+
+def keyed_id(workflow: str, key: str, again: str = "") -> str:
+    """The id of an execution with a key; `again` tells those apart that reuse one.
+
+    Up to a `:` it is a function of (workflow, key): a store that spreads its executions over partitions by that part
+    of the id (`id_root`) has all of one key in one place, where it can decide about them in one write.
+    """
+    root = sha256(f"{workflow}\n{key}".encode()).hexdigest()[:20]
+    return f"{root}:{again}" if again else root
+
+
+def id_root(execution_id: str) -> str:
+    """What the partition of an execution is to be a function of."""
+    return execution_id.partition(":")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,6 +357,8 @@ class Doorbell:
     version: str
     queue: str
     priority: int = 0
+    crashes: int = 0
+    """Claims in a row that ended in a dead owner: it may be what kills them."""
 
 
 @dataclass(frozen=True, slots=True)

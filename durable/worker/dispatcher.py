@@ -22,6 +22,7 @@ from durable.protocols import (
     Committed,
     Delivery,
     Diverged,
+    Doorbell,
     DurableQueue,
     DurableStore,
     EventBus,
@@ -74,6 +75,8 @@ class Dispatcher:
         self._most_parked = most_parked
         self._slot_freed = asyncio.Event()
         self._running: dict[str, Attempt | None] = {}
+        self._suspects: dict[str, int] = {}
+        """How often those that run here have crashed in a row."""
         self._rung_again: dict[str, Delivery] = {}
         self._parked: OrderedDict[str, tuple[Attempt, int]] = OrderedDict()
         self._hinted: set[str] = set()
@@ -202,16 +205,36 @@ class Dispatcher:
         if bell.id in self._running:
             # It may be the end of this claim that made it ready again: look once more when it is over.
             self._rung_again[bell.id] = delivery
-        elif self._wanted.wants(bell):
-            self._spawn(bell.id, delivery)
-        else:
+        elif not self._wanted.wants(bell):
             self._queue.release(delivery)
+        elif self._is_unsafe(bell):
+            self._queue.ack(delivery)  # not here, not now: the sweep rings it again
+        else:
+            self._spawn(delivery)
 
-    def _spawn(self, execution_id: str, delivery: Delivery) -> None:
+    def _is_unsafe(self, bell: Doorbell) -> bool:
+        """Whether it might share the fate of another one whose workers die. The last try before an execution is given
+        up as poison runs beside nothing else that has crashed, so that no bystander is given up with the culprit."""
+        if not self._is_suspect(bell.crashes):
+            return False
+        others = [crashes for id, crashes in self._suspects.items() if not self._has_progressed(id)]
+        return bool(others) and max(bell.crashes, *others) >= self._host.max_crashes - 1
+
+    def _is_suspect(self, crashes: int) -> bool:
+        return 0 < crashes < self._host.max_crashes
+
+    def _has_progressed(self, execution_id: str) -> bool:
+        attempt = self._running.get(execution_id)
+        return attempt is not None and attempt.journal.ver > attempt.row.ver
+
+    def _spawn(self, delivery: Delivery) -> None:
+        bell = delivery.doorbell
         self._free -= 1
-        self._running[execution_id] = None
+        self._running[bell.id] = None
+        if self._is_suspect(bell.crashes):
+            self._suspects[bell.id] = bell.crashes
         self._all_ended.clear()
-        self._background(self._serve(execution_id, delivery))
+        self._background(self._serve(bell.id, delivery))
 
     def _background(self, work: Coroutine[Any, Any, None]) -> None:
         # Not in the context of whoever happened to call: it may be a workflow's body.
@@ -230,12 +253,13 @@ class Dispatcher:
         finally:
             subscription.close()
             del self._running[execution_id]
+            self._suspects.pop(execution_id, None)
             self._free += 1
             self._served += 1
             self._slot_freed.set()
             again = self._rung_again.pop(execution_id, None)
             if again is not None and not self._stopped:
-                self._spawn(execution_id, again)
+                self._spawn(again)
             elif not self._running:
                 self._all_ended.set()
 
@@ -246,6 +270,8 @@ class Dispatcher:
         claimed = await self._claim(execution_id, nonce, have)
         self._queue.ack(delivery)
         while isinstance(claimed, Claimed):
+            if self._is_suspect(claimed.row.crashes):
+                self._suspects[execution_id] = claimed.row.crashes  # the doorbell may be an old one
             self._rung_again.pop(execution_id, None)  # what rang before this claim is answered by it
             if kept is not None and claimed.history is not None:
                 kept.let_go()  # somebody else went on with it

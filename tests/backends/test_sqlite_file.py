@@ -182,7 +182,7 @@ def test_a_place_without_write_permission_is_refused(directory: int, file: int |
 
 async def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
     path.write_text("Dear diary, " * 1000)
-    await assert_refused(path, "is no database")
+    await assert_refused(path, "is not a database")
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,8 @@ class Record:
     created_op: str
     created: Created
     """The answer to `created_op`."""
-    doorbell: Doorbell
+    bell: Doorbell
+    """As it rang first."""
     lane: Lane
     input: bytes
     tags: Mapping[str, str]
@@ -86,6 +87,10 @@ class Record:
     @property
     def id(self) -> str:
         return self.spec.id
+
+    @property
+    def doorbell(self) -> Doorbell:
+        return replace(self.bell, crashes=self.crashes) if self.crashes else self.bell
 
     def row(self) -> ExecutionRow:
         """What a reader sees of it."""

@@ -94,7 +94,7 @@ class Tables:
             number=self.last_number,
             created_op=op_id,
             created=Created(spec.id, doorbell if available_at <= now else None, available_at),
-            doorbell=doorbell,
+            bell=doorbell,
             lane=(spec.queue, f"{spec.workflow}@{spec.version}"),
             input=spec.input,
             tags=dict(spec.tags),

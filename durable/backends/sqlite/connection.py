@@ -158,6 +158,6 @@ _HINTS: Final = {
     sqlite3.SQLITE_PERM: "give this process permission to write the file and its directory",
     sqlite3.SQLITE_CANTOPEN: "check that the file and its directory exist and that this process may write both",
     sqlite3.SQLITE_CORRUPT: "the file is damaged: stop all processes, and restore it from a backup",
-    sqlite3.SQLITE_NOTADB: "the file is no database: check the path of the URL",
+    sqlite3.SQLITE_NOTADB: "the file is not a database: check the path of the URL",
     sqlite3.SQLITE_IOERR: "the disk failed: look at the system's log; the call may be repeated",
 }

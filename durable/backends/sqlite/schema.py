@@ -263,7 +263,7 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:
             raise
-        raise not_ours(path, "is no database") from error
+        raise not_ours(path, "is not a database") from error
     if application_id != APPLICATION_ID and (application_id or tables):
         raise not_ours(path, "is a database of another application")
     version: int = db.execute("PRAGMA user_version").fetchone()[0]

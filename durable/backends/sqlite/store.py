@@ -273,7 +273,7 @@ class SqliteStore(DurableStore):
             except BaseException as error:
                 hub.leave()
                 if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOTADB:
-                    raise schema.not_ours(self._path, "is no database") from error
+                    raise schema.not_ours(self._path, "is not a database") from error
                 if isinstance(error, sqlite3.Error):
                     raise translate(error) from error
                 raise

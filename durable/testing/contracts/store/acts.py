@@ -42,6 +42,7 @@ from durable.protocols import (
     Ticked,
     Wanted,
     WorkerInfo,
+    keyed_id,
 )
 
 SOON = 30
@@ -86,7 +87,10 @@ class Spec(TypedDict, total=False):
 
 def new(**fields: Unpack[Spec]) -> NewExecution:
     """An order that is to be created, with a fresh id."""
-    return replace(NewExecution(ids.execution_id(), "order", "1", b"{}"), **fields)
+    spec = replace(NewExecution(ids.execution_id(), "order", "1", b"{}"), **fields)
+    if spec.key is None or "id" in fields:
+        return spec
+    return replace(spec, id=keyed_id(spec.workflow, spec.key, again=ids.nonce()[:8]))
 
 
 async def create(store: DurableStore, **fields: Unpack[Spec]) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from durable.models import ExecutionStatus
@@ -17,6 +15,7 @@ from durable.protocols import (
     NotClaimed,
     Query,
     State,
+    keyed_id,
 )
 from durable.testing.contracts.store.acts import (
     LATER,
@@ -57,6 +56,7 @@ class Creating(StoreSuite):
 
     async def test_every_field_comes_back_as_it_was_given(self, store: DurableStore) -> None:
         spec = new(
+            id=keyed_id("order/fulfil", "order:42"),
             workflow="order/fulfil",
             version="2024-01.b",
             input=b"\x00\xff",
@@ -150,7 +150,7 @@ class Creating(StoreSuite):
         assert await snapshot(store) == before
 
     async def test_a_taken_id_is_refused_with_a_key_that_is_free(self, store: DurableStore) -> None:
-        taken = await create(store)
+        taken = await create(store, id=keyed_id("order", "free"))
         before = await snapshot(store)
         assert isinstance(await store.create(new(id=taken, key="free"), op_id=ids.nonce()), Exists)
         assert await snapshot(store) == before
@@ -184,7 +184,7 @@ class Creating(StoreSuite):
         assert await store.get(old.id) == old
         again = new(key="k", input=b"new")
         assert await store.create(again, op_id=ids.nonce()) == Exists(young, same_input=True)
-        again = replace(again, id=ids.execution_id(), input=b"old", reuse_closed_key=True)
+        again = new(key="k", input=b"old", reuse_closed_key=True)
         assert await store.create(again, op_id=ids.nonce()) == Exists(young, same_input=False)
 
     async def test_the_key_of_one_that_was_cancelled_before_it_began_can_be_reused(

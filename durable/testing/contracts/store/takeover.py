@@ -38,10 +38,10 @@ class Takeover(StoreSuite):
     ) -> None:
         owner = await own(store)
         ticked = await tick(store, live=nobody(owner.now + 1))
-        assert [bell.id for bell in ticked.doorbells] == [owner.id]
+        assert [(bell.id, bell.crashes) for bell in ticked.doorbells] == [(owner.id, 1)]
         stored = await row(store, owner.id)
         assert (stored.state, stored.crashes, stored.ver) == (State.READY, 1, 0)
-        assert [bell.id for bell in await due(store)] == [owner.id]
+        assert [(bell.id, bell.crashes) for bell in await due(store)] == [(owner.id, 1)]
         await own(store, owner.id)
         assert (await row(store, owner.id)).crashes == 1
 
