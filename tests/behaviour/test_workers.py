@@ -180,6 +180,36 @@ async def test_crashes_before_the_limit_are_forgiven_and_count_in_a_row_only(wor
     assert await handle.result(5) == 1
 
 
+async def test_the_last_try_before_poison_shares_its_worker_with_no_other_suspect(world: World) -> None:
+    running: list[str] = []
+    release = asyncio.Event()
+
+    @workflow
+    async def bystander(ctx: Context, name: str) -> str:
+        async def work() -> str:
+            running.append(name)
+            await release.wait()
+            return name
+
+        return await ctx.step("work", work)
+
+    client = await world.node(bystander, worker=False)
+    suspects = [await client.start(bystander, name) for name in ("one", "two")]
+    store = world.store()
+    await store.open()
+    for suspect in suspects:
+        for _ in range(4):
+            await dies_with(store, suspect.id)
+    await store.close()
+    node = await world.node(bystander, max_crashes=5, sweep=0.05)
+    fresh = await client.start(bystander, "fresh")
+    await until(lambda: "fresh" in running)
+    await node.worker.sweeper.turn()
+    assert len(running) == 2
+    release.set()
+    assert [await handle.result(5) for handle in (*suspects, fresh)] == ["one", "two", "fresh"]
+
+
 async def test_a_poisoned_execution_is_run_again_when_an_operator_says_so(world: World) -> None:
     client = await world.node(double, worker=False)
     handle = await client.start(double, 4)
