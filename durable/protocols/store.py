@@ -72,6 +72,11 @@ class MessageKind(StrEnum):
     CANCEL = "cancel"
     OPERATOR = "operator"
 
+    @property
+    def refusable(self) -> bool:
+        """Whether a full inbox refuses it. What ends a wait or an execution gets in: there must be a way out."""
+        return self in (MessageKind.SIGNAL, MessageKind.EVENT)
+
 
 class Reach(StrEnum):
     """The most settled state that a message wakes. Any message wakes a parked execution."""

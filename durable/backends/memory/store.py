@@ -171,7 +171,7 @@ class MemoryStore(DurableStore):
             return NotPosted(record.state, duplicate=True)
         if not record.is_open_to(message.reach):
             return NotPosted(record.state)
-        if len(record.unread) >= MAX_UNREAD:
+        if len(record.unread) >= MAX_UNREAD and message.kind.refusable:
             raise StoreFull(
                 f"execution {execution_id} has {MAX_UNREAD:,} unread messages",
                 "let it read some, or cancel it; the call may be repeated then",
@@ -251,7 +251,9 @@ class MemoryStore(DurableStore):
             if size > MAX_CHECKPOINTS:
                 return Full("checkpoints", size, MAX_CHECKPOINTS)
         if batch.out:
-            posted = Counter(out.to for out in batch.out if isinstance(out, Post))
+            posted = Counter(
+                out.to for out in batch.out if isinstance(out, Post) and out.message.kind.refusable
+            )
             for execution_id, number in posted.items():
                 target = self._tables.executions.get(execution_id)
                 if target is not None and len(target.unread) + number > MAX_UNREAD:

@@ -174,7 +174,7 @@ def _above_a_limit(unit: Unit, head: Head, batch: Batch) -> Full | None:
         stored.update(checkpoint.step_id for checkpoint in batch.checkpoints)
         if len(stored) > MAX_CHECKPOINTS and not isinstance(batch.next, Continue):
             return Full("checkpoints", len(stored), MAX_CHECKPOINTS)
-    posted = Counter(out.to for out in batch.out if isinstance(out, Post))
+    posted = Counter(out.to for out in batch.out if isinstance(out, Post) and out.message.kind.refusable)
     for execution_id, number in posted.items():
         target = unit.head(execution_id)
         if target is not None and target.unread + number > MAX_UNREAD:
@@ -242,7 +242,7 @@ def post(unit: Unit, execution_id: str, message: Message) -> Posted | NotPosted:
         return NotPosted(None)
     if (refusal := _refusal(unit, head, message)) is not None:
         return refusal
-    if head.unread >= MAX_UNREAD:
+    if head.unread >= MAX_UNREAD and message.kind.refusable:
         raise StoreFull(
             f"execution {execution_id} has {MAX_UNREAD:,} unread messages",
             "let it read some, or cancel it; the call may be repeated then",

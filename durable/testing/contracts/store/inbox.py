@@ -202,13 +202,16 @@ class Inbox(StoreSuite):
             posts = [store.post(owner.id, message()) for _ in range(500)]
             answers = await asyncio.gather(*posts)
             assert all(isinstance(answer, Posted) for answer in answers)
-        with pytest.raises(StoreFull):
-            await store.post(owner.id, message("too many"))
+        for kind in (MessageKind.SIGNAL, MessageKind.EVENT):
+            with pytest.raises(StoreFull):
+                await store.post(owner.id, message("too many", kind=kind))
         assert (await row(store, owner.id)).inbox_seq == INBOX_LIMIT
         await owner.commit(consume=[(1, "wait")])
         await signal(store, owner.id, "one more")
         with pytest.raises(StoreFull):
             await store.post(owner.id, message("too many"))
+        for urgent in (cancel(), message("retry", kind=MessageKind.OPERATOR, reach=Reach.CLOSED)):
+            await post(store, owner.id, urgent)  # there must be a way out of this
 
     # -- cancel
 
