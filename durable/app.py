@@ -143,6 +143,8 @@ class Durable:
         async with AsyncExitStack() as stack:
             await self._store.open()
             stack.push_async_callback(self._store.close)
+            asked_at = self._clock.now_ms()
+            self._clock.follow((await self._store.live()).at, asked_at)
             await self._bus.open()
             stack.push_async_callback(self._bus.close)
             await self._queue.open()
@@ -160,7 +162,7 @@ class Durable:
                     clock=self._clock,
                     ids=self._ids,
                     settings=self._settings,
-                    rings=not isinstance(self._queue, ReadyQueue),
+                    look=self._queue.look if isinstance(self._queue, ReadyQueue) else None,
                     deps=deps,
                     stubs=self._stubs,
                 )

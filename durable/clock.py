@@ -33,7 +33,7 @@ class Clock(Protocol):
     """A source of time and of wake-ups."""
 
     def now_ms(self) -> int:
-        """Milliseconds since the epoch. Never goes back within one process."""
+        """Milliseconds since the epoch. Goes back only when the clock that it follows did."""
         ...
 
     def call_at(
@@ -45,16 +45,25 @@ class Clock(Protocol):
         """
         ...
 
+    def follow(self, now_ms: int, asked_at_ms: int) -> None:
+        """Go by another clock (the store's, which alone decides what is due) that showed `now_ms` at some time between
+        `asked_at_ms` on this one and now. The correction is the least that is certain (Cristian 1989)."""
+        ...
+
 
 @final
 class SystemClock:
-    """The machine's clock. The wall clock is read once; from there on time is monotonic."""
+    """The machine's clock. The wall clock is read once; then time is monotonic, but for what `follow` mends."""
 
     def __init__(self) -> None:
         self._offset = time.time() - time.monotonic()
 
     def now_ms(self) -> int:
         return int((self._offset + time.monotonic()) * 1000)
+
+    def follow(self, now_ms: int, asked_at_ms: int) -> None:
+        behind, ahead = now_ms - self.now_ms(), asked_at_ms - now_ms
+        self._offset += (max(behind, 0) - max(ahead, 0)) / 1000
 
     def call_at(
         self, when_ms: int, callback: Callable[[], object], *, background: bool = False
@@ -85,6 +94,9 @@ class VirtualClock:
             return asyncio.get_running_loop().call_soon(callback)
         heapq.heappush(self._calls, (when_ms, next(self._order), call))
         return call
+
+    def follow(self, now_ms: int, asked_at_ms: int) -> None:
+        """Nothing happens: whoever moves this clock moves the store's."""
 
     def next_at(self) -> int | None:
         """The instant of the next call that is not housekeeping, or None."""

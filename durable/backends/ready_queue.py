@@ -85,6 +85,12 @@ class ReadyQueue(DurableQueue):
         self._bus.publish(dict.fromkeys(work_topic(bell.queue) for bell in doorbells))
         self._is_hinting = False
 
+    def look(self) -> None:
+        """Have each `receive` that waits ask the store again: something may have come due."""
+        for desk in self._desks:
+            desk.ask_at = 0
+            desk.wake()
+
     @override
     async def receive(self, wanted: Wanted, *, limit: int) -> Sequence[Delivery]:
         await self._subscribe(wanted.queues)

@@ -577,7 +577,8 @@ class DurableStore(Protocol):
         3. `ver` is not the stored one, or a checkpoint is already there and final (and not in `drop`): `Diverged`.
         4. Something is above a limit: `Full`.
         5. All is written; `ver` + 1; `crashes` = 0. Entries in `consume` are no longer unread. Out messages are
-           applied, or put into the outbox when they concern another partition.
+           applied, or put into an outbox when they concern another partition, and delivered from there before this
+           returns, if that succeeds; what is left there is relayed later.
         6. `Park`, but the inbox holds unread entries after `seen`: all else is written and the owner stays owner.
            `Block`, or `Ready` at a later instant, but one of those entries has reach `BLOCKED` or more: ready at once.
         """
@@ -619,8 +620,8 @@ class DurableStore(Protocol):
         ...
 
     async def relay(self, partition: int, *, limit: int) -> Ticked:
-        """Carry messages of the outbox to other partitions; each arrives once, however often this is called or
-        dies halfway. With one partition there is nothing to do."""
+        """Carry what commits have left in the outbox, because they died or could not reach it, to where it belongs;
+        each arrives once, however often this is called or dies halfway. With one partition there is nothing to do."""
         ...
 
     async def prune(self, *, before: int, status: Sequence[ExecutionStatus], limit: int) -> int:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from typing import final
+from collections.abc import Callable, Coroutine, Sequence
+from heapq import heappop, heappush
+from typing import Any, final
 
 from durable.clock import Clock
 from durable.protocols import (
@@ -16,7 +19,6 @@ from durable.protocols import (
     Wanted,
     WorkerInfo,
     execution_topic,
-    work_topic,
 )
 from durable.worker.dispatcher import Dispatcher
 from durable.worker.loop import Loop
@@ -24,6 +26,8 @@ from durable.worker.loop import Loop
 log = logging.getLogger("durable.worker")
 
 _LIMIT = 256
+_SPACING_MS = 100
+_MOST_TIMERS = 10_000
 
 
 @final
@@ -42,7 +46,7 @@ class Sweeper:
         dispatcher: Dispatcher,
         wanted: Wanted,
         interval_ms: int,
-        rings: bool,
+        look: Callable[[], object] | None,
     ) -> None:
         self._worker_id = worker_id
         self._store = store
@@ -53,48 +57,80 @@ class Sweeper:
         self._dispatcher = dispatcher
         self._wanted = wanted
         self._interval_ms = interval_ms
-        self._rings = rings
-        """Whether the queue has to be told what is due; a store-backed one asks by itself."""
+        self._look = look
+        """Has the store-backed queue ask the store; None: a queue that has to be told what is due."""
+        self._spacing_ms = _SPACING_MS if capabilities.shared else 0
         self._live = Live({}, 0)
         self._swept_at = -interval_ms
+        self._timers: list[int] = []
+        """A heap of the instants at which something is due that this process has stored."""
         self.loop = Loop("sweep", self.turn, interval_ms=interval_ms, clock=clock)
+
+    def wake_at(self, at_ms: int) -> None:
+        """This process has stored something that is due at that instant: be there in time."""
+        if at_ms not in self._timers[:1] and len(self._timers) < _MOST_TIMERS:
+            heappush(self._timers, at_ms)
+        self.loop.wake_at(at_ms)
 
     async def turn(self) -> None:
         """Fire what is due; and, at most once an interval, look for what was lost."""
         now = self._clock.now_ms()
+        while self._timers and self._timers[0] <= now:
+            heappop(self._timers)
         sweeping = now - self._swept_at >= self._interval_ms
+        # All at once, so that a store can put them into one round trip. The leases that a tick goes by are those of the
+        # sweep before: a look at them that is old is as safe as a fresh one, and one sweep later at most.
+        work = [self._look_at(partition, sweeping) for partition in range(self.partitions)]
         if sweeping:
             self._swept_at = now
-            self._live = await self._known_live()
-        for partition in range(self.partitions):
-            await self._tick(partition, sweeping)
-        if sweeping:
             self._dispatcher.forget_old()
-            if seen := self._dispatcher.seen:  # hints are lossy: look for news of all that runs
-                news = await self._store.peek(seen)
-                self._dispatcher.hear({id: tuple(entries) for id, entries in news.items()})
+            work += [self._look_at_leases(), self._look_for_news()]
+        try:
+            await _together(work)
+        finally:
+            if self._timers:
+                self.loop.wake_at(self._timers[0])
+        if self._look is not None and not sweeping:
+            self._look()  # a delayed start or a retry may have come due: those have no timer
 
-    async def _known_live(self) -> Live:
+    async def _look_at_leases(self) -> None:
+        asked_at = self._clock.now_ms()
         live = await self._store.live()
+        self._clock.follow(live.at, asked_at)
         # This process knows that it is alive, even where its heart is late.
-        return Live({**live.workers, self._worker_id: WorkerInfo(self._worker_id, live.at)}, live.at)
+        mine = WorkerInfo(self._worker_id, live.at)
+        self._live = Live({**live.workers, self._worker_id: mine}, live.at)
 
-    async def _tick(self, partition: int, sweeping: bool) -> None:
+    async def _look_for_news(self) -> None:
+        if seen := self._dispatcher.seen:  # hints are lossy: look for news of all that runs
+            news = await self._store.peek(seen)
+            self._dispatcher.hear({id: tuple(entries) for id, entries in news.items()})
+
+    async def _look_at(self, partition: int, sweeping: bool) -> None:
+        work = [self._tick(partition)]
+        if sweeping and self.partitions > 1:
+            work.append(self._relay(partition))
+        if self._look is None:
+            work.append(self._ring(partition))
+        await _together(work)
+
+    async def _tick(self, partition: int) -> None:
         more = True
         while more:
             ticked = await self._store.tick(partition, live=self._live, limit=_LIMIT)
             self._announce(ticked)
             more = ticked.more
-        relaying = self.partitions > 1
-        while relaying:
+
+    async def _relay(self, partition: int) -> None:
+        more = True
+        while more:
             relayed = await self._store.relay(partition, limit=_LIMIT)
             self._announce(relayed)
-            relaying = relayed.more
-        if self._rings:
-            again_ms = self._interval_ms
-            self._queue.ring(await self._store.due(partition, self._wanted, limit=_LIMIT, again_ms=again_ms))
-        elif not sweeping:  # a delayed start or a retry may have come due: those have no timer
-            self._bus.publish(work_topic(queue) for queue in self._wanted.queues)
+            more = relayed.more
+
+    async def _ring(self, partition: int) -> None:
+        due = self._store.due(partition, self._wanted, limit=_LIMIT, again_ms=self._interval_ms)
+        self._queue.ring(await due)
 
     def _announce(self, ticked: Ticked) -> None:
         if ticked.doorbells:
@@ -102,4 +138,15 @@ class Sweeper:
         if ticked.touched:
             self._bus.publish(execution_topic(id) for id in ticked.touched)
         if ticked.next_at is not None:
-            self.loop.wake_at(ticked.next_at)
+            # It may be another worker's timer, and that one wakes for it in time: look for what it has left undone.
+            self.loop.wake_at(max(ticked.next_at, self._clock.now_ms() + self._spacing_ms))
+
+
+async def _together(work: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Do all of it at once, and raise the first error when all has ended."""
+    if len(work) == 1:
+        await work[0]
+        return
+    for answer in await asyncio.gather(*work, return_exceptions=True):
+        if isinstance(answer, BaseException):
+            raise answer

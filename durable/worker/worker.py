@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -68,7 +68,7 @@ class Worker:
         clock: Clock,
         ids: Ids,
         settings: WorkerSettings,
-        rings: bool,
+        look: Callable[[], object] | None,
         deps: object = None,
         stubs: Stubs | None = None,
     ) -> None:
@@ -81,7 +81,7 @@ class Worker:
         self._clock = clock
         self._ids = ids
         self._settings = settings
-        self._rings = rings
+        self._look = look
         self._deps = deps
         self._stubs = stubs
         self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="durable.step")
@@ -130,7 +130,7 @@ class Worker:
             dispatcher=self.dispatcher,
             wanted=wanted,
             interval_ms=settings.sweep_ms,
-            rings=self._rings,
+            look=self._look,
         )
         self._uninstall = install(asyncio.get_running_loop())
         await self._heart.start()
@@ -183,7 +183,7 @@ class Worker:
     def wake_at(self, at_ms: int) -> None:
         """Something is due at that instant."""
         if self._started:
-            self.sweeper.loop.wake_at(at_ms)
+            self.sweeper.wake_at(at_ms)
 
     def _announce(self, committed: Committed) -> None:
         if committed.doorbells:
