@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.fleet import Fleet, Nursery
+from tests.crash.fleet import Fleet, Nursery, sqlite_site
 
 
 @pytest.fixture
@@ -19,4 +19,4 @@ def nursery() -> Iterator[Nursery]:
 
 @pytest.fixture
 def fleet(nursery: Nursery, tmp_path: Path) -> Fleet:
-    return Fleet(nursery, tmp_path)
+    return Fleet(nursery, tmp_path, sqlite_site(tmp_path))

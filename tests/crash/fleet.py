@@ -1,4 +1,4 @@
-"""A fleet of worker processes on one SQLite file, to be killed, stopped and started again."""
+"""A fleet of worker processes on one store, to be killed, stopped and started again."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -141,32 +142,50 @@ class Node:
         return "\n".join(text.splitlines()[-lines:])
 
 
+@dataclass(frozen=True)
+class Site:
+    """Where a fleet works: by URL, and what can be said afterwards of the servers or files."""
+
+    url: str
+    queue: str | None = None
+    bus: str | None = None
+    namespace: str = "default"
+    damage: Callable[[], list[str]] = list
+    """What is wrong with them, when all is over."""
+
+
+def sqlite_site(directory: Path) -> Site:
+    database = directory / "store.db"
+    return Site(f"sqlite:///{database}", damage=lambda: damage(database))
+
+
 @final
 class Fleet:
-    """Nodes in one directory, with the database, the ledger and the traces."""
+    """Nodes on one site, with their ledger and their traces in one directory."""
 
-    def __init__(self, nursery: Nursery, directory: Path, **settings: Any) -> None:
+    def __init__(self, nursery: Nursery, directory: Path, site: Site) -> None:
         self.directory = directory
-        self.database = directory / "store.db"
-        self.url = f"sqlite:///{self.database}"
+        self.site = site
         self.ledger_path = directory / "ledger"
         self.nodes: list[Node] = []
         self.faults: list[Fault] = []
         self.acks: list[Ack] = []
         self._nursery = nursery
-        self._settings = settings
 
     def boot(self, **settings: Any) -> Node:
         """Start a process, and do not wait for it."""
         file = self.directory / f"node{len(self.nodes)}"
         told = NodeSettings(
-            url=self.url,
+            url=self.site.url,
+            queue=self.site.queue,
+            bus=self.site.bus,
+            namespace=self.site.namespace,
             ledger=str(self.ledger_path),
             trace=f"{file}.trace",
             log=f"{file}.log",
             ready=f"{file}.ready",
         )
-        node = self._nursery.boot(replace(told, **{**self._settings, **settings}))
+        node = self._nursery.boot(replace(told, **settings))
         self.nodes.append(node)
         return node
 
@@ -204,12 +223,20 @@ class Fleet:
     # ---- the test's own part
 
     def client(self) -> Durable:
-        return Durable([workflows], store=self.url, worker=False)
+        site = self.site
+        return Durable(
+            [workflows],
+            store=site.url,
+            queue=site.queue,
+            bus=site.bus,
+            namespace=site.namespace,
+            worker=False,
+        )
 
     def store(self) -> DurableStore:
-        opener = backend_for(self.url).open_store
+        opener = backend_for(self.site.url).open_store
         assert opener is not None
-        return opener(self.url, namespace="default", clock=SystemClock())
+        return opener(self.site.url, namespace=self.site.namespace, clock=SystemClock())
 
     # ---- what there is to know
 
@@ -228,7 +255,7 @@ class Fleet:
         await store.open()
         try:
             stored = await read_all(store)
-            complaints = [*await store.check(), *damage(self.database)]
+            complaints = [*await store.check(), *self.site.damage()]
         finally:
             await store.close()
         with (self.directory / "faults").open("wb") as file:  # for whoever looks into a failure

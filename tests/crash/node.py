@@ -34,11 +34,16 @@ class NodeSettings:
     """What one worker process is told."""
 
     url: str
+    """Of the store."""
     ledger: str
     trace: str
     log: str
     ready: str
     """A file that it makes when it has begun to work."""
+    queue: str | None = None
+    bus: str | None = None
+    """None: the store's own."""
+    namespace: str = "default"
     lease: float = 1.5
     sweep: float = 0.3
     drain: float = 5.0
@@ -58,12 +63,14 @@ async def run(settings: NodeSettings) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     opener = backend_for(settings.url).open_store
     assert opener is not None
-    store: DurableStore = opener(settings.url, namespace="default", clock=SystemClock())
+    store: DurableStore = opener(settings.url, namespace=settings.namespace, clock=SystemClock())
     store = FaultyStore(store, crash_at=settings.crash_at, unknown=settings.unknown)
     durable = Durable(
         [workflows],
         store=TracingStore(store, settings.trace),
-        bus=settings.url,
+        queue=settings.queue,
+        bus=settings.bus or settings.url,
+        namespace=settings.namespace,
         lease=settings.lease,
         sweep=settings.sweep,
         drain=settings.drain,

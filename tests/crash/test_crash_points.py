@@ -18,11 +18,12 @@ import pytest
 
 from durable import ExecutionStatus
 from tests.crash import workflows
-from tests.crash.fleet import Fleet, Node, Nursery, until_all_ended
+from tests.crash.fleet import Fleet, Node, Nursery, sqlite_site, until_all_ended
 from tests.crash.invariants import Ack, Evidence, violations
 from tests.crash.workflows import Go, Job
 
-LEASE, SWEEP = 0.8, 0.15
+SWEEP = 0.15
+PACE = {"lease": 0.8, "sweep": SWEEP}
 RESULT = ["first", "left", "right", "go on", "refused: not so", "again"]
 VERBS = ("claim", "commit", "tick", "due")
 _AT_ONCE = 6
@@ -141,14 +142,14 @@ async def crashing(nursery: Nursery, directory: Path, point: str) -> Run:
 async def life(nursery: Nursery, directory: Path, *, crash_at: str = "", unknown: str = "") -> Run:
     """Start the workflow, run it on a node that crashes, if it is to, and finish it on one that does not."""
     directory.mkdir()
-    fleet = Fleet(nursery, directory, lease=LEASE, sweep=SWEEP)
+    fleet = Fleet(nursery, directory, sqlite_site(directory))
     try:
         async with fleet.client() as client:
             handle = await client.start(workflows.small, Job(1), key=directory.name)
             fleet.acks.append(Ack("start", handle.id, "small", directory.name, created=True))
             await handle.signal(Go, "go on", key="go")
             fleet.acks.append(Ack("signal", handle.id, "go", "go"))
-            node = await fleet.boot(crash_at=crash_at, unknown=unknown).ready_or_gone()
+            node = await fleet.boot(**PACE, crash_at=crash_at, unknown=unknown).ready_or_gone()
             deadline = time.monotonic() + _ENDS_WITHIN_S
             while node.alive and not (await handle.status()).status.final:
                 assert time.monotonic() < deadline, (
@@ -158,7 +159,7 @@ async def life(nursery: Nursery, directory: Path, *, crash_at: str = "", unknown
             crashed = not node.alive or (bool(crash_at) and await dies_soon(node))
             crashed_at = time.monotonic()
             if crashed:
-                await fleet.node()
+                await fleet.node(**PACE)
             await until_all_ended(client, within=_ENDS_WITHIN_S)
             execution = await handle.status()
     finally:
