@@ -169,6 +169,7 @@ class Durable:
                 stack.push_async_callback(self._worker.stop)
                 await self._worker.start()
                 self._client.on_timer.append(self._worker.wake_at)
+                self._client.local = self._worker.dispatcher
             self._exit = stack.pop_all()
         return self
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, TypeVar, final
+import contextvars
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Protocol, TypeVar, final
 
 from durable.clock import Clock, to_datetime
 from durable.codec import load_error, plain
@@ -27,6 +28,7 @@ from durable.models import ErrorRecord, Execution, ExecutionStatus
 from durable.names import check_name
 from durable.protocols import (
     Created,
+    Doorbell,
     DurableQueue,
     DurableStore,
     EventBus,
@@ -52,6 +54,25 @@ _NOT_BEGUN = (ExecutionStatus.PENDING, ExecutionStatus.RETRYING)
 _FIRST_POLL, _LONGEST_POLL = 0.25, 2.0
 
 
+class LocalWorker(Protocol):
+    """The worker of this process, which may go on at once with what the client makes ready."""
+
+    @property
+    def has_room(self) -> bool: ...
+
+    def expect(self, bell: Doorbell) -> bool:
+        """Claim an execution, if there is a free slot: it is being created."""
+        ...
+
+    def expect_parked(self, execution_id: str) -> bool:
+        """The same for one that is kept in memory: a message for it is being posted."""
+        ...
+
+    def holds(self, execution_id: str) -> bool:
+        """Whether an execution runs here, or is being claimed."""
+        ...
+
+
 @final
 class Client:
     """What every node can do. Implements `durable.handle.Remote`."""
@@ -65,6 +86,8 @@ class Client:
         self._clock = clock
         self._ids = ids
         self._closed = False
+        self.local: LocalWorker | None = None
+        """None: no worker, or it is leaving."""
         self.on_timer: list[Any] = []
         """Called with each instant that a call of ours has made a timer of."""
 
@@ -111,10 +134,15 @@ class Client:
             at_ms=at_ms,
         )
         op_id = self._ids.nonce()
-        answer = await persist(lambda: self._store.create(spec, op_id=op_id), patience=PATIENCE)
+        create = persist(lambda: self._store.create(spec, op_id=op_id), patience=PATIENCE)
+        bell = Doorbell(spec.id, spec.workflow, spec.version, spec.queue, spec.priority)
+        if delay_ms or at_ms is not None:
+            answer = await create
+        else:
+            answer = await self._followed(create, lambda local: local.expect(bell))
         if isinstance(answer, Created):
             if answer.doorbell is not None:
-                self._queue.ring((answer.doorbell,))
+                self._ring(answer.doorbell)
             else:
                 self._timer(answer.available_at)
             if spec.timeout_ms is not None:
@@ -164,16 +192,32 @@ class Client:
         """
         self._check_open()
         check_name(execution_id, "the id of an execution")
-        answer = await persist(lambda: self._store.post(execution_id, message), patience=PATIENCE)
+        post = persist(lambda: self._store.post(execution_id, message), patience=PATIENCE)
+        answer = await self._followed(post, lambda local: local.expect_parked(execution_id))
         if isinstance(answer, NotPosted):
             if answer.state is None:
                 raise ExecutionNotFound(execution_id)
             return answer
         if answer.doorbell is not None:
-            self._queue.ring((answer.doorbell,))
+            self._ring(answer.doorbell)
         else:
             self._bus.publish((execution_topic(execution_id),))
         return answer
+
+    # ---- this process's own worker
+
+    async def _followed(self, write: Coroutine[Any, Any, T], expects: Callable[[LocalWorker], bool]) -> T:
+        """Make a write, with the claim of what it makes ready right behind it if this process has a worker for it."""
+        if self.local is None or not self.local.has_room:
+            return await write
+        # Two tasks that begin one after the other in the next turn of the loop. They belong to no workflow's body.
+        task = asyncio.create_task(write, context=contextvars.Context())
+        expects(self.local)
+        return await task
+
+    def _ring(self, bell: Doorbell) -> None:
+        if self.local is None or not self.local.holds(bell.id):
+            self._queue.ring((bell,))
 
     # ---- waiting and reading
 

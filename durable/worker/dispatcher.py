@@ -86,6 +86,7 @@ class Dispatcher:
         self._all_ended.set()
         self._hurried = asyncio.Event()
         self._served = 0
+        self._is_leaving = False
         self._stopped = False
         self._context = copy_context()
 
@@ -111,6 +112,7 @@ class Dispatcher:
         """Take nothing new and let what runs go on, for `drain_s` seconds; what has not ended by then is given back for
         others to go on with. In the second half of that time no new step begins, so that none is cut off and repeated
         that takes less."""
+        self._is_leaving = True
         if self._receiver is not None:
             self._receiver.cancel()
             await asyncio.wait((self._receiver,))
@@ -151,7 +153,7 @@ class Dispatcher:
 
     async def abandon(self) -> None:
         """Drop everything, and store nothing of it."""
-        self._stopped = True
+        self._is_leaving = self._stopped = True
         tasks = {*self._tasks, *([self._receiver] if self._receiver else [])}
         for task in tasks:
             task.cancel()
@@ -202,6 +204,11 @@ class Dispatcher:
 
     def _take(self, delivery: Delivery) -> None:
         bell = delivery.doorbell
+        if self._free <= 0 and bell.id not in self._running:
+            self._queue.release(
+                delivery
+            )  # the slot that it was received for was taken by what this process began
+            return
         if bell.id in self._running:
             # It may be the end of this claim that made it ready again: look once more when it is over.
             self._rung_again[bell.id] = delivery
@@ -210,7 +217,7 @@ class Dispatcher:
         elif self._is_unsafe(bell):
             self._queue.ack(delivery)  # not here, not now: the sweep rings it again
         else:
-            self._spawn(delivery)
+            self._spawn(bell, delivery)
 
     def _is_unsafe(self, bell: Doorbell) -> bool:
         """Whether it might share the fate of another one whose workers die. The last try before an execution is given
@@ -227,8 +234,35 @@ class Dispatcher:
         attempt = self._running.get(execution_id)
         return attempt is not None and attempt.journal.ver > attempt.row.ver
 
-    def _spawn(self, delivery: Delivery) -> None:
-        bell = delivery.doorbell
+    @property
+    def has_room(self) -> bool:
+        """Whether there is a free slot."""
+        return self._free > 0 and not self._is_leaving
+
+    def expect(self, bell: Doorbell) -> bool:
+        """Claim an execution that this process is about to make ready, if there is a free slot.
+
+        To be called right after the write that makes it ready was asked for: the claim follows on its heels, and a
+        store that groups what is asked for in one turn of the loop stores both at once.
+        """
+        if not self.has_room or bell.id in self._running or not self._wanted.wants(bell):
+            return False
+        self._spawn(bell, None)
+        return True
+
+    def expect_parked(self, execution_id: str) -> bool:
+        """The same for one that may be kept in memory here, and is about to get a message."""
+        kept = self._parked.get(execution_id)
+        if kept is None:
+            return False
+        row = kept[0].row
+        return self.expect(Doorbell(row.id, row.workflow, row.version, row.queue, row.priority))
+
+    def holds(self, execution_id: str) -> bool:
+        """Whether an execution runs here, or is being claimed."""
+        return execution_id in self._running
+
+    def _spawn(self, bell: Doorbell, delivery: Delivery | None) -> None:
         self._free -= 1
         self._running[bell.id] = None
         if self._is_suspect(bell.crashes):
@@ -242,7 +276,7 @@ class Dispatcher:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _serve(self, execution_id: str, delivery: Delivery) -> None:
+    async def _serve(self, execution_id: str, delivery: Delivery | None) -> None:
         topic = execution_topic(execution_id)
         hint: Callable[[], object] = lambda: self._hint(execution_id)  # noqa: E731
         subscription = await self._bus.subscribe(topic, hint)
@@ -259,16 +293,17 @@ class Dispatcher:
             self._slot_freed.set()
             again = self._rung_again.pop(execution_id, None)
             if again is not None and not self._stopped:
-                self._spawn(again)
+                self._spawn(again.doorbell, again)
             elif not self._running:
                 self._all_ended.set()
 
-    async def _claim_and_drive(self, execution_id: str, delivery: Delivery) -> None:
+    async def _claim_and_drive(self, execution_id: str, delivery: Delivery | None) -> None:
         nonce = self._ids.nonce()
         kept, _ = self._parked.pop(execution_id, (None, 0))
         have = kept.journal.op_id if kept is not None else None
         claimed = await self._claim(execution_id, nonce, have)
-        self._queue.ack(delivery)
+        if delivery is not None:
+            self._queue.ack(delivery)
         while isinstance(claimed, Claimed):
             if self._is_suspect(claimed.row.crashes):
                 self._suspects[execution_id] = claimed.row.crashes  # the doorbell may be an old one
