@@ -31,6 +31,7 @@ from hashlib import sha256
 from typing import Protocol
 
 from durable.models import ExecutionStatus
+from durable.protocols._record import quick
 
 # ---- what is stored ------------------------------------------------------------------------------------------------
 
@@ -86,6 +87,7 @@ class Reach(StrEnum):
     CLOSED = "closed"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """One record of an execution's history, keyed by `step_id`.
@@ -109,6 +111,7 @@ class Checkpoint:
     """Position in the order of commits, from 1, given by the store. A record that is replaced moves to the end."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Message:
     """Something that reaches an execution from outside."""
@@ -121,6 +124,7 @@ class Message:
     reach: Reach = Reach.PARKED
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class InboxEntry:
     """A message as it was accepted: `seq` counts from 1 within the execution and decides every race."""
@@ -135,6 +139,7 @@ class InboxEntry:
     """The step id that took it; None while unread."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class NewExecution:
     """What `create` stores."""
@@ -178,6 +183,7 @@ def id_root(execution_id: str) -> str:
     return execution_id.partition(":")[0]
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class ExecutionRow:
     """An execution as it is stored."""
@@ -228,6 +234,7 @@ class Run:
     """The owner goes on."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Park:
     """Wait for the inbox, unless something came since `Batch.seen`. `wake_at` is only shown."""
@@ -254,6 +261,7 @@ class Ready:
     attempt: int
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Close:
     """The end. Every timer is deleted, every watcher is told; unread messages stay on record."""
@@ -333,6 +341,7 @@ class Emit:
 Out = Start | Post | Watch | Emit
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Everything that one commit writes."""
@@ -353,6 +362,7 @@ class Batch:
 # ---- answers -------------------------------------------------------------------------------------------------------
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Doorbell:
     """ "This execution is ready": enough for a worker to know whether to care."""
@@ -366,6 +376,7 @@ class Doorbell:
     """Claims in a row that ended in a dead owner: it may be what kills them."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Created:
     id: str
@@ -382,6 +393,7 @@ class Exists:
     same_input: bool
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Claimed:
     row: ExecutionRow
@@ -401,6 +413,7 @@ class NotClaimed:
     """None: there is no such execution."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Committed:
     ver: int
@@ -434,6 +447,7 @@ class Full:
     limit: int
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Posted:
     seq: int
