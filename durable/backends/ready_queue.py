@@ -31,6 +31,7 @@ _KEPT: Final = 256
 """Doorbells on a desk. When more are rung the store's index is the better list: complete, and in order."""
 _DESKS: Final = 8
 _BREATH_MS: Final = 50
+_BORROWED_MS: Final = 500
 
 
 @final
@@ -56,7 +57,6 @@ class ReadyQueue(DurableQueue):
         self._poll_ms = poll_ms
         self._again_ms = again_ms
         self._partitions = 1
-        self._next_partition = 0
         self._desks: list[_Desk] = []
         self._held: dict[object, Doorbell] = {}
         """By token: what was delivered and not settled."""
@@ -160,32 +160,25 @@ class ReadyQueue(DurableQueue):
         desk.wake()
 
     async def _due(self, wanted: Wanted, limit: int) -> tuple[list[Doorbell], bool]:
-        """At most `limit` doorbells from all partitions, and whether there are more."""
-        found: list[Doorbell] = []
-        has_more = False
-        unasked = [(self._next_partition + offset) % self._partitions for offset in range(self._partitions)]
-        while unasked and len(found) < limit:
-            missing = limit - len(found)
-            group, unasked = unasked[:missing], unasked[missing:]
-            share = missing // len(group)
-            for bells in await self._due_in(group, wanted, share):
-                found += bells
-                has_more |= len(bells) >= share
-            self._next_partition = (group[-1] + 1) % self._partitions
-        return found, has_more or bool(unasked)
-
-    async def _due_in(
-        self, partitions: Sequence[int], wanted: Wanted, limit: int
-    ) -> Sequence[Sequence[Doorbell]]:
-        asked = [self._store.due(each, wanted, limit=limit, again_ms=self._again_ms) for each in partitions]
+        """`limit` doorbells or a few more, the first of all partitions among them, and whether there are more."""
+        # Each partition, for its first may be the first of all. What is too many is soon rung for others again.
+        share = -(-limit // self._partitions)
+        again_ms = self._again_ms if self._partitions == 1 else min(self._again_ms, _BORROWED_MS)
+        partitions = range(self._partitions)
+        asked = [self._store.due(each, wanted, limit=share, again_ms=again_ms) for each in partitions]
         if len(asked) == 1:
-            return [await asked[0]]
+            bells = await asked[0]
+            return list(bells), len(bells) >= share
         # At once, so that a store can put them into one round trip; and none is left running when one fails.
         answers = await asyncio.gather(*asked, return_exceptions=True)
+        found: list[Doorbell] = []
+        has_more = False
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
-        return [answer for answer in answers if not isinstance(answer, BaseException)]
+            found += answer
+            has_more |= len(answer) >= share
+        return found, has_more
 
     async def _wait(self, desk: _Desk) -> None:
         news = asyncio.Event()
@@ -211,7 +204,7 @@ class _Desk:
         """When the store is to be asked, unless it has more."""
         self.store_has_more = False
         """What is rung then is left to the store, which gives it in the right order."""
-        self._bells: list[tuple[int, int, Doorbell]] = []
+        self._bells: list[tuple[int, int, int, Doorbell]] = []
         self._ids: set[str] = set()
         self._turns = count()
 
@@ -232,13 +225,13 @@ class _Desk:
     def put(self, bell: Doorbell) -> None:
         if bell.id not in self._ids:
             self._ids.add(bell.id)
-            heappush(self._bells, (-bell.priority, next(self._turns), bell))
+            heappush(self._bells, (-bell.priority, bell.ready_at, next(self._turns), bell))
 
     def take(self, limit: int) -> list[Doorbell]:
-        """Greater priority first, then what came first."""
+        """Greater priority first, then what is ready for longest."""
         taken: list[Doorbell] = []
         while self._bells and len(taken) < limit:
-            _, _, bell = heappop(self._bells)
+            *_, bell = heappop(self._bells)
             self._ids.remove(bell.id)
             taken.append(bell)
         return taken

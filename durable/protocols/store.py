@@ -374,6 +374,8 @@ class Doorbell:
     priority: int = 0
     crashes: int = 0
     """Claims in a row that ended in a dead owner: it may be what kills them."""
+    ready_at: int = field(default=0, compare=False)
+    """The instant since when it is ready, 0 where that is not known."""
 
 
 @quick

@@ -132,7 +132,8 @@ async def dies_with(store: DurableStore, execution_id: str) -> None:
     """A worker claims the execution, and is never heard of again."""
     claimed = await store.claim(execution_id, nonce=ids.nonce(), worker="dead")
     assert isinstance(claimed, Claimed)
-    await store.tick(0, live=Live({}, claimed.now + 1), limit=100)
+    for partition in range((await store.capabilities()).partitions):
+        await store.tick(partition, live=Live({}, claimed.now + 1), limit=100)
 
 
 async def test_an_execution_that_its_workers_die_of_is_given_up(world: World) -> None:

@@ -414,12 +414,28 @@ async def test_a_backlog_in_one_partition_does_not_hold_up_the_others(limit: int
     assert len(received) <= 4 * max(limit, 2)
 
 
-async def test_one_free_slot_takes_one_doorbell_of_all_partitions(rig: Rig) -> None:
+async def test_the_first_of_all_partitions_go_first() -> None:
+    rig = Rig(partitions=16)
+    ready: list[Doorbell] = []
+    for number in range(48):
+        ready += await rig.store.make_ready(bells(1), partition=number * 7 % 16)
+        rig.pass_time(1)
+    urgent = await rig.store.make_ready(bells(1, priority=1), partition=0)
+    queue = await rig.process()
+    received: list[Doorbell] = []
+    while len(received) < 16:
+        received += await take(queue, limit=1)
+    assert received == urgent + ready[1:16]
+
+
+async def test_what_one_worker_holds_for_its_next_slots_is_soon_rung_for_others() -> None:
     rig = Rig(partitions=16)
     for partition in range(16):
         await rig.store.make_ready(bells(1), partition=partition)
     busy, idle = await rig.process(), await rig.process()
     received = await take(busy, limit=1)
+    await rig.store.claim(received)
+    rig.pass_time(500)
     while len(received) < 16:
         received += await take(idle)
     assert len({*ids(received)}) == 16

@@ -35,8 +35,6 @@ class Record:
     created_op: str
     created: Created
     """The answer to `created_op`."""
-    bell: Doorbell
-    """As it rang first."""
     lane: Lane
     input: bytes
     tags: Mapping[str, str]
@@ -90,7 +88,11 @@ class Record:
 
     @property
     def doorbell(self) -> Doorbell:
-        return replace(self.bell, crashes=self.crashes) if self.crashes else self.bell
+        """While ready."""
+        spec = self.spec
+        return Doorbell(
+            spec.id, spec.workflow, spec.version, spec.queue, spec.priority, self.crashes, self.available_at
+        )
 
     def row(self) -> ExecutionRow:
         """What a reader sees of it."""

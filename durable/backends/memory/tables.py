@@ -88,13 +88,14 @@ class Tables:
         now = effects.now
         self.last_number += 1
         available_at = max(now + spec.delay_ms, spec.at_ms or 0)
-        doorbell = Doorbell(spec.id, spec.workflow, spec.version, spec.queue, spec.priority)
+        doorbell = Doorbell(
+            spec.id, spec.workflow, spec.version, spec.queue, spec.priority, ready_at=available_at
+        )
         record = Record(
             spec=spec,
             number=self.last_number,
             created_op=op_id,
             created=Created(spec.id, doorbell if available_at <= now else None, available_at),
-            bell=doorbell,
             lane=(spec.queue, f"{spec.workflow}@{spec.version}"),
             input=spec.input,
             tags=dict(spec.tags),

@@ -177,7 +177,15 @@ class Head:
         )
 
     def doorbell(self) -> Doorbell:
-        return Doorbell(self.id, self.workflow, self.version, self.queue, self.priority, self.crashes)
+        return Doorbell(
+            self.id,
+            self.workflow,
+            self.version,
+            self.queue,
+            self.priority,
+            self.crashes,
+            self.available_at,
+        )
 
     def leave(self, state: str) -> None:
         """Enter another state, with nothing that belongs to the present one."""

@@ -171,7 +171,7 @@ SET_BELL: Final = """
     UPDATE executions SET bell = ?, ring_at = ? WHERE n IN (SELECT value FROM json_each(?))
 """
 DUE: Final = """
-    SELECT e.n, e.id, e.workflow, e.version, e.queue, e.priority, e.crashes
+    SELECT e.n, e.id, e.workflow, e.version, e.queue, e.priority, e.crashes, e.available_at
     FROM json_each(?) AS lane CROSS JOIN executions AS e
     ON e.n IN (
         SELECT n FROM executions

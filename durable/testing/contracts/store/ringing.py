@@ -38,7 +38,9 @@ class Ringing(StoreSuite):
     async def test_a_doorbell_that_got_lost_is_rung_again_as_it_was(self, store: DurableStore) -> None:
         answer = await store.create(new(priority=2), op_id=ids.nonce())
         assert isinstance(answer, Created)
-        assert await due(store, again_ms=SOON) == [answer.doorbell]
+        [rung] = await due(store, again_ms=SOON)
+        assert rung == answer.doorbell
+        assert rung.ready_at == answer.available_at
         await self.pass_time(store, SOON)
         assert await due(store, again_ms=LATER) == [answer.doorbell]
         await self.pass_time(store, SOON)
