@@ -24,6 +24,7 @@ GROUP: Final = "durable.backends"
 """The group of entry points."""
 
 _EXTRAS: Final = {"redis": "redis", "rediss": "redis", "amqp": "rabbitmq", "amqps": "rabbitmq"}
+"""By what stands before a `+` in the scheme."""
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 PortT_co = TypeVar("PortT_co", covariant=True)
@@ -92,7 +93,7 @@ def _load(scheme: str, point: EntryPoint) -> Backend:
 
 
 def _remedy(scheme: str) -> str:
-    extra = _EXTRAS.get(scheme)
+    extra = _EXTRAS.get(scheme.partition("+")[0])
     return f"pip install 'durable[{extra}]'; " if extra else ""
 
 

@@ -52,11 +52,12 @@ def test_an_unknown_scheme_is_refused_with_those_that_are_known() -> None:
     assert "pip" not in refusal.value.hint
 
 
-def test_what_needs_an_extra_says_which(install: Install) -> None:
-    install("old_durable", "amqps", "durable_without_aio_pika:backend")
+@pytest.mark.parametrize(("scheme", "extra"), [("amqps", "rabbitmq"), ("rediss+sentinel", "redis")])
+def test_what_needs_an_extra_says_which(install: Install, scheme: str, extra: str) -> None:
+    install("old_durable", scheme, "durable_without_its_driver:backend")
     with pytest.raises(ConfigurationError) as refusal:
-        backend_for("amqps://localhost")
-    assert "pip install 'durable[rabbitmq]'" in refusal.value.hint
+        backend_for(f"{scheme}://localhost")
+    assert f"pip install 'durable[{extra}]'" in refusal.value.hint
     assert isinstance(refusal.value.__cause__, ImportError)
 
 

@@ -84,6 +84,7 @@ class Creating(StoreSuite):
         answer = await store.create(spec, op_id=ids.nonce())
         assert isinstance(answer, Created)
         assert answer.doorbell == Doorbell(spec.id, "order", "1", "mail", 3)
+        assert answer.doorbell is not None
         assert answer.doorbell.ready_at == answer.available_at
         assert answer.available_at == (await row(store, spec.id)).available_at
 
