@@ -21,6 +21,7 @@ from typing import Any, final
 from durable import Durable
 from durable.backends import backend_for
 from durable.clock import SystemClock
+from durable.errors import StoreUnavailable
 from durable.protocols import DurableStore, Query
 from tests.crash import workflows
 from tests.crash.invariants import Ack, Evidence, Fault, Stored
@@ -331,9 +332,10 @@ async def until_all_ended(client: Durable, *, within: float) -> None:
     """Come back when no execution is left that has not ended, or when time is up: an invariant will tell."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
-        counts = await client.operator.counts()
-        if not any(number for status, number in counts.items() if not status.final):
-            return
+        with suppress(StoreUnavailable):
+            counts = await client.operator.counts()
+            if not any(number for status, number in counts.items() if not status.final):
+                return
         await asyncio.sleep(0.1)
     with suppress(Exception):
         for status, number in (await client.operator.counts()).items():

@@ -1,0 +1,302 @@
+"""Chaos: what happens to a fleet while the world around it goes on, and how both are held against each other."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, final
+
+from pydantic_core import to_json
+
+from durable import Durable, Handle
+from durable.errors import (
+    DurableError,
+    ExecutionClosed,
+    ExecutionEnded,
+    OutcomeUnknown,
+    StoreUnavailable,
+)
+from tests.crash import workflows
+from tests.crash.fleet import Fleet, Node, percentile, until_all_ended
+from tests.crash.invariants import Ack, Evidence, violations
+from tests.crash.ledger import digest
+from tests.crash.workflows import Approved, Basket, Item, Job
+
+LEAST_EXECUTIONS = 100
+WORKERS = 3
+LEASE, SWEEP, DRAIN = 1.5, 0.3, 0.3
+_BETWEEN_STARTS_S = 0.25
+_HEALED_S = 60.0
+
+
+class Nemesis(Protocol):
+    """Does harm, until it has done enough."""
+
+    async def begin(self) -> None:
+        """Make ready for `run`."""
+        ...
+
+    async def run(self) -> None:
+        """Come back when all is done, and everything works again."""
+        ...
+
+
+async def survives(
+    fleet: Fleet, plan: int, nemeses: Sequence[Nemesis], wanted: Mapping[str, int]
+) -> Evidence:
+    """Run a fleet through it all, and assert that nothing was lost, changed, or done again without need.
+
+    `wanted` is what has to happen for the run to show anything (I19); `plan` is its seed.
+    """
+    print(f"DURABLE_TEST_SEED={plan}, in {fleet.directory}")
+    began = time.monotonic()
+    async with fleet.client() as client:
+        outside = Outside(client, fleet, random.Random(plan))
+        for nemesis in nemeses:
+            await nemesis.begin()
+        chaos = asyncio.gather(*(nemesis.run() for nemesis in nemeses))
+        try:
+            await outside.run(until=chaos.done)
+            await chaos
+        finally:
+            chaos.cancel()
+            await asyncio.gather(chaos, return_exceptions=True)
+        healed = time.monotonic()
+        await until_all_ended(client, within=_HEALED_S)
+        settled = time.monotonic() - healed
+        await outside.read_results()
+    fleet.end()
+
+    evidence = await fleet.evidence(wanted=wanted)
+    recoveries = fleet.recoveries(evidence)
+    print(
+        f"{evidence.figures['kill']} kills, {evidence.figures['stop']} stops, {evidence.figures['term']} drains; "
+        f"settled {settled:.1f} s after them, {time.monotonic() - began:.1f} s in all; "
+        f"recovery of {len(recoveries)}: p50 {percentile(recoveries, 0.5):.2f} s, "
+        f"p99 {percentile(recoveries, 0.99):.2f} s, at most {percentile(recoveries, 1.0):.2f} s"
+    )
+    print(dict(sorted(evidence.figures.items())))
+    found = violations(evidence) + outside.surprises(evidence)
+    assert not found, f"DURABLE_TEST_SEED={plan}\n" + "\n".join(found[:50])
+    errors = [line for line in fleet.logs().splitlines() if " ERROR " in line]
+    assert not errors, f"DURABLE_TEST_SEED={plan}\n" + "\n".join(errors[:50])
+    return evidence
+
+
+def worth_showing(faults: int) -> dict[str, int]:
+    """What has to happen when workers meet this many faults."""
+    return {
+        "kills and stops": faults * 4 // 5,
+        "kill": faults // 3,
+        "stop": faults // 6,
+        "takeovers": 10,
+        "fenced": 1,
+        "repeats": 1,
+        "timeouts": 2,
+        "signals taken": 10,
+        "compensations": 10,
+        "children": 10,
+        "continued": 3,
+        "completed": LEAST_EXECUTIONS // 3,
+        "failed": 3,
+        "cancelled": 2,
+    }
+
+
+@final
+class Monkey:
+    """Does to each of a number of workers, in turns of its own, what chance has it."""
+
+    def __init__(self, fleet: Fleet, chance: random.Random, faults: int) -> None:
+        self._fleet = fleet
+        self._chances = [random.Random(chance.random()) for _ in range(WORKERS)]
+        self._left = faults
+        self._nodes: list[Node] = []
+
+    async def begin(self) -> None:
+        self._nodes = [self._boot() for _ in range(WORKERS)]
+        for node in self._nodes:
+            await node.ready()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for place, chance in enumerate(self._chances):
+                group.create_task(self._torment(place, chance))
+
+    def _boot(self) -> Node:
+        return self._fleet.boot(lease=LEASE, sweep=SWEEP, drain=DRAIN)
+
+    async def _torment(self, place: int, chance: random.Random) -> None:
+        while self._left > 0:
+            self._left -= 1
+            node = self._nodes[place]
+            # Sometimes while it boots: what it holds by then is its lease.
+            pause = chance.uniform(0.05, 0.4) if chance.random() < 0.15 else chance.uniform(0.4, 1.6)
+            await asyncio.sleep(pause)
+            what = chance.random()
+            if what < 0.56:
+                await self._fleet.kill(node)
+                self._nodes[place] = self._boot()
+            elif what < 0.63:
+                await self._fleet.terminate(await node.ready())
+                self._nodes[place] = self._boot()
+            else:
+                await self._fleet.stop_for(node, chance.uniform(0.1, 1.0) ** 0.5 * 3 * LEASE)
+        await self._nodes[place].ready()
+
+
+@dataclass(frozen=True)
+class Case:
+    """An execution that the test started, and how it may end."""
+
+    handle: Handle[Any]
+    workflow: str
+    may_end: tuple[str, ...]
+    payloads: list[str]
+    """What was sent to it and accepted, in order, where the result holds it."""
+
+
+@final
+class Outside:
+    """The world around the workers: starts executions, sends signals, cancels, and remembers what it was told."""
+
+    def __init__(self, client: Durable, fleet: Fleet, chance: random.Random) -> None:
+        self._client = client
+        self._fleet = fleet
+        self._chance = chance
+        self._cases: list[Case] = []
+        self._started = -1
+
+    async def run(self, until: Callable[[], bool]) -> None:
+        """Start executions, one after the other, until the faults are over."""
+        kinds: list[Callable[[int], Coroutine[Any, Any, None]]] = [
+            self._order,
+            self._order,
+            self._cancelled_order,
+            self._trip,
+            self._fan,
+            self._family,
+            self._collect,
+            self._stubborn,
+            self._slow,
+        ]
+        async with asyncio.TaskGroup() as group:
+            while len(self._cases) < LEAST_EXECUTIONS or not until():
+                n = self._started = self._started + 1
+                kind = kinds[n] if n < len(kinds) else self._chance.choice(kinds)
+                group.create_task(kind(n))
+                await asyncio.sleep(_BETWEEN_STARTS_S * self._chance.uniform(0.2, 1.8))
+
+    # ---- kinds of executions
+
+    async def _order(self, n: int) -> None:
+        """Approved early, in time or never."""
+        patience = 30.0 if n % 4 else 0.4
+        handle = await self._start(n, workflows.order, Job(n, patience), "completed")
+        if n % 4:
+            if n % 2:
+                await asyncio.sleep(self._chance.uniform(0.0, 1.5))
+            await self._signal(handle, Approved, f"ok{n}", f"k{n}")
+            await self._signal(handle, Approved, f"ok{n}", f"k{n}")  # the same again counts once
+
+    async def _cancelled_order(self, n: int) -> None:
+        handle = await self._start(n, workflows.order, Job(n, 60.0), "cancelled")
+        await asyncio.sleep(self._chance.uniform(0.0, 2.0))
+        await self._insist(lambda: handle.cancel(f"the test's {n}"))
+        self._fleet.acks.append(Ack("cancel", handle.id))
+
+    async def _trip(self, n: int) -> None:
+        fails = n % 3 != 0
+        await self._start(n, workflows.trip, Job(n, fails=fails), "failed" if fails else "completed")
+
+    async def _fan(self, n: int) -> None:
+        await self._start(n, workflows.fan, Job(n), "completed")
+
+    async def _family(self, n: int) -> None:
+        await self._start(n, workflows.family, Job(n, fails=n % 2 == 0), "completed")
+
+    async def _stubborn(self, n: int) -> None:
+        await self._start(n, workflows.stubborn, Job(n), "completed")
+
+    async def _slow(self, n: int) -> None:
+        await self._start(n, workflows.slow, Job(n), "completed")
+
+    async def _collect(self, n: int) -> None:
+        wanted = self._chance.choice((2, 4, 6))
+        handle = await self._start(n, workflows.collect, Basket(wanted), "completed")
+        payloads = next(case.payloads for case in reversed(self._cases) if case.handle is handle)
+        for i in range(wanted):
+            if i > 1:
+                await asyncio.sleep(self._chance.uniform(0.0, 0.6))
+            payload = f"item{n}.{i}"
+            await self._signal(handle, Item, payload, payload)
+            payloads.append(payload)
+            if i % 2:
+                await self._signal(handle, Item, payload, payload)
+
+    # ---- what it does
+
+    async def _start(self, n: int, workflow: Any, input: object, *may_end: str) -> Handle[Any]:
+        key = f"job:{n}"
+        if n % 5 == 0:  # from two places at once
+            handle, other = await asyncio.gather(
+                self._insist(lambda: self._client.start(workflow, input, key=key)),
+                self._insist(lambda: self._client.start(workflow, input, key=key)),
+            )
+            self._acked_start(other, workflow.name, key)
+        else:
+            handle = await self._insist(lambda: self._client.start(workflow, input, key=key))
+        self._acked_start(handle, workflow.name, key)
+        self._cases.append(Case(handle, workflow.name, may_end, []))
+        return handle
+
+    def _acked_start(self, handle: Handle[Any], workflow: str, key: str) -> None:
+        self._fleet.acks.append(Ack("start", handle.id, workflow, key, created=handle.created))
+
+    async def _signal(self, handle: Handle[Any], signal: Any, payload: str, key: str) -> None:
+        try:
+            await self._insist(lambda: handle.signal(signal, payload, key=key))
+        except ExecutionClosed:
+            return
+        self._fleet.acks.append(Ack("signal", handle.id, signal.name, key))
+
+    async def _insist(self, call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """Every call carries a key, so that it may be repeated until the store has answered."""
+        while True:
+            try:
+                return await call()
+            except (StoreUnavailable, OutcomeUnknown):
+                await asyncio.sleep(0.1)
+
+    # ---- how it went
+
+    async def read_results(self) -> None:
+        """What callers are told about the ends, while the workers still work."""
+        for case in self._cases:
+            try:
+                await case.handle.result(timeout=0.2)
+            except ExecutionEnded:
+                pass
+            except DurableError as error:
+                print(f"{case.workflow} {case.handle.id}: {error}")
+                continue
+            execution = await case.handle.status()
+            value = "" if execution.result is None else digest(to_json(execution.result))
+            self._fleet.acks.append(Ack("result", case.handle.id, execution.status, value=value))
+
+    def surprises(self, evidence: Evidence) -> list[str]:
+        """Ends that no such execution may have."""
+        found = []
+        for case in self._cases:
+            stored = evidence.stored.get(case.handle.id)
+            if stored is None:
+                continue
+            row = stored.row
+            if row.status not in case.may_end:
+                found.append(f"{case.workflow} {row.id} ended as {row.status}: {row.error!r}")
+            elif case.payloads and row.result != to_json(case.payloads):
+                found.append(f"{case.workflow} {row.id} collected {row.result!r}, was sent {case.payloads}")
+        return found
