@@ -262,10 +262,11 @@ class Fleet:
         with (self.directory / "faults").open("wb") as file:  # for whoever looks into a failure
             for fault in self.faults:
                 append(file.fileno(), asdict(fault))
+        trace = self.trace()
         return Evidence(
             ledger=self.ledger(),
-            trace=self.trace(),
-            acks=self.acks,
+            trace=trace,
+            acks=[*self.acks, *(Ack(**ack) for ack in trace.acks)],
             faults=self.faults,
             stored=stored,
             complaints=complaints,

@@ -14,17 +14,24 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
+
+from pydantic_core import to_json
 
 from durable import Durable
 from durable.backends import backend_for
 from durable.clock import SystemClock
+from durable.errors import OutcomeUnknown, StoreUnavailable
 from durable.protocols import DurableStore
 from tests.crash import workflows
+from tests.crash.ledger import append, digest
 from tests.crash.points import FaultyStore
 from tests.crash.trace import TracingStore
+
+T = TypeVar("T")
 
 _DIE_WITH_PARENT = 1
 
@@ -49,6 +56,8 @@ class NodeSettings:
     drain: float = 5.0
     max_crashes: int = 1000
     concurrency: int = 20
+    starts: Sequence[int] = ()
+    """The first and the last number of the voyages that an API process starts, which runs none; empty: a worker."""
     crash_at: str = ""
     """As `FaultyStore` takes it."""
     unknown: str = ""
@@ -82,6 +91,49 @@ async def run(settings: NodeSettings) -> None:
         await stopping.wait()
 
 
+async def drive(settings: NodeSettings) -> None:
+    """Start voyages, a good number at a time, give each its signal, and wait for their ends. What was acknowledged is
+    written into `trace`."""
+    durable = Durable(
+        [workflows],
+        store=settings.url,
+        queue=settings.queue,
+        bus=settings.bus,
+        namespace=settings.namespace,
+        worker=False,
+    )
+    acks = os.open(settings.trace, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    turn = asyncio.Semaphore(settings.concurrency)
+
+    def acked(kind: str, execution: str, name: str, key: str = "", **more: Any) -> None:
+        append(acks, {"what": "ack", "kind": kind, "execution": execution, "name": name, "key": key, **more})
+
+    async def voyage(n: int) -> None:
+        key = f"voyage:{n}"
+        async with turn:
+            job = workflows.Job(n, pause=n % 10 / 1000)
+            handle = await insist(lambda: durable.start(workflows.voyage, job, key=key))
+            acked("start", handle.id, "voyage", key, created=handle.created)
+            await insist(lambda: handle.signal(workflows.Approved, f"ok{n}", key=key))
+            acked("signal", handle.id, "approved", key)
+            result = await insist(lambda: handle.result(timeout="2m"))
+            acked("result", handle.id, "completed", value=digest(to_json(result)))
+
+    async with durable:
+        Path(settings.ready).touch()
+        first, last = settings.starts
+        await asyncio.gather(*(voyage(n) for n in range(first, last + 1)))
+
+
+async def insist(call: Callable[[], Awaitable[T]]) -> T:
+    """Each call has a key, so that it may be repeated until the store has answered."""
+    while True:
+        try:
+            return await call()
+        except (StoreUnavailable, OutcomeUnknown):
+            await asyncio.sleep(0.1)
+
+
 def nursery() -> None:
     """Answer each line of stdin by one of stdout: `{"boot": settings}` by a pid, `{"reap": pid}` by its exit status,
     null while it runs. It ends with its stdin, and its processes with it."""
@@ -110,7 +162,7 @@ def be_a_node(settings: NodeSettings) -> NoReturn:
         os.environ[workflows.LEDGER_PATH] = settings.ledger
         form = "%(created).3f %(levelname)s %(name)s %(message)s"
         logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=form)
-        asyncio.run(run(settings))
+        asyncio.run(drive(settings) if settings.starts else run(settings))
         status = 0
     except BaseException:
         logging.getLogger(__name__).exception("a node failed")

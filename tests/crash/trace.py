@@ -112,6 +112,8 @@ class Trace:
     commits: list[Commit] = field(default_factory=list[Commit])
     inbox: dict[tuple[str, int], Seen] = field(default_factory=dict[tuple[str, int], Seen])
     """By execution and sequence number."""
+    acks: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    """What API processes were told, as the fields of an `Ack`."""
 
 
 @final
@@ -204,6 +206,9 @@ def read_trace(paths: Iterable[Path]) -> Trace:
 
 def _take(trace: Trace, by_op: dict[tuple[str, str], Commit], line: dict[str, Any]) -> None:
     what, execution = line.pop("what"), line["execution"]
+    if what == "ack":
+        trace.acks.append(line)
+        return
     for entry in line.pop("inbox", ()):
         trace.inbox[execution, entry[0]] = Seen(*entry)
     if what == "claim":

@@ -217,6 +217,21 @@ async def slow(ctx: Context, job: Job) -> list[str]:
     return [saw(ctx, f"long{i}", await ctx.step(f"long{i}", work, f"long{i}", 0.4)) for i in range(3)]
 
 
+@workflow(retry=1)
+async def port(ctx: Context, n: int) -> str:
+    return saw(ctx, "dock", await ctx.step("dock", work, f"dock{n}", 0.001))
+
+
+@workflow(retry=1)
+async def voyage(ctx: Context, job: Job) -> list[str]:
+    """One of many: a step, a timer, a signal, a child, a step."""
+    tokens = [saw(ctx, "pack", await ctx.step("pack", work, "pack", job.pause))]
+    await ctx.sleep(job.pause)
+    tokens.append(saw(ctx, "approved", await ctx.wait_for_signal(Approved)))
+    tokens.append(await ctx.run(port, job.n, id="port"))
+    return [*tokens, saw(ctx, "arrive", await ctx.step("arrive", work, "arrive", job.pause))]
+
+
 PROGRAMS: Mapping[str, Program] = {
     "order": Program(
         chains=[
@@ -233,6 +248,8 @@ PROGRAMS: Mapping[str, Program] = {
     ),
     "leaf": Program(chains=[["first", "sleep", "second"]]),
     "family": Program(chains=[["left", "third"], ["right", "third", "meanwhile", "wait_for"]]),
+    "port": Program(chains=[["dock"]]),
+    "voyage": Program(chains=[["pack", "sleep", "approved", "port", "arrive"]]),
     "collect": Program(chains=[["item", "item#2", "count"]]),
     "stubborn": Program(chains=[["once", "fragile"]]),
     "slow": Program(chains=[["long0", "long1", "long2"]]),
