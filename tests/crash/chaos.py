@@ -81,7 +81,7 @@ async def survives(
     print(dict(sorted(evidence.figures.items())))
     found = violations(evidence) + outside.surprises(evidence)
     assert not found, f"DURABLE_TEST_SEED={plan}\n" + "\n".join(found[:50])
-    errors = [line for line in fleet.logs().splitlines() if " ERROR " in line]
+    errors = [line for line in fleet.logs().splitlines() if " ERROR durable" in line]
     assert not errors, f"DURABLE_TEST_SEED={plan}\n" + "\n".join(errors[:50])
     return evidence
 
