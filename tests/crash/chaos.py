@@ -20,7 +20,7 @@ from durable.errors import (
     StoreUnavailable,
 )
 from tests.crash import workflows
-from tests.crash.fleet import Fleet, Node, percentile, until_all_ended
+from tests.crash.fleet import Fleet, Node, NodeGone, percentile, until_all_ended
 from tests.crash.invariants import Ack, Evidence, violations
 from tests.crash.ledger import digest
 from tests.crash.workflows import Approved, Basket, Item, Job
@@ -141,11 +141,21 @@ class Monkey:
                 await self._fleet.kill(node)
                 self._nodes[place] = self._boot()
             elif what < 0.63:
-                await self._fleet.terminate(await node.ready())
+                await self._fleet.terminate(await self._working(place))
                 self._nodes[place] = self._boot()
             else:
                 await self._fleet.stop_for(node, chance.uniform(0.1, 1.0) ** 0.5 * 3 * LEASE)
-        await self._nodes[place].ready()
+        await self._working(place)
+
+    async def _working(self, place: int) -> Node:
+        """The worker at that place, begun again for as long as the servers were away when it began."""
+        while True:
+            try:
+                return await self._nodes[place].ready()
+            except NodeGone:
+                if "Unavailable" not in self._nodes[place].tail():
+                    raise
+                self._nodes[place] = self._boot()
 
 
 @dataclass(frozen=True)
