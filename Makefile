@@ -44,7 +44,7 @@ pins:  ## Pin every package anew, at its newest release, in constraints.txt
 	$(PIP) freeze --all --exclude durable --exclude setuptools > constraints.txt
 
 clean:  ## Remove the environment and every cache
-	rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf .venv .brokers .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .tmp build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 define install

@@ -1,7 +1,21 @@
-"""What every test shares: asyncio as the event loop, and no deadline on hypothesis examples."""
+"""What every test shares: asyncio as the event loop, brokers, and no deadline on hypothesis examples."""
 
 import pytest
 from hypothesis import settings
+
+from tests.brokers.fixtures import (  # noqa: F401  (pytest finds fixtures and hooks here)
+    amqp_url,
+    broker_run,
+    namespace,
+    private_rabbit,
+    private_redis,
+    private_redis_cluster,
+    pytest_collection_finish,
+    pytest_configure,
+    pytest_unconfigure,
+    redis_cluster_url,
+    redis_url,
+)
 
 settings.register_profile("durable", deadline=None)
 settings.load_profile("durable")
