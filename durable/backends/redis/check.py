@@ -1,0 +1,179 @@
+"""What contradicts itself in a namespace. It reads everything, and is meant for a store at rest."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Final, final
+
+from durable.backends.redis.keys import Partition
+from durable.backends.redis.records import (
+    STATUS_LETTERS,
+    as_bytes,
+    as_list,
+    as_pairs,
+    as_words,
+    unpack_consumed,
+    unpack_entry,
+    unpack_history,
+    unpack_row,
+)
+from durable.backends.redis.verbs import Verbs, worker_place
+from durable.backends.redis.wire import Word
+from durable.protocols import TIMEOUT_TIMER, ExecutionRow, State
+
+_SPECIAL: Final = re.compile(r"([\\*?\[\]^])")
+
+
+async def contradictions(verbs: Verbs) -> Sequence[str]:
+    """A sentence for each."""
+    found: list[str] = []
+    for part in verbs.space.partitions:
+        found += [f"partition {part.number}: {sentence}" async for sentence in _in_partition(verbs, part)]
+    return found
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """One execution, as it is stored."""
+
+    row: ExecutionRow
+    fields: dict[bytes, bytes]
+    history_flags: dict[bytes, bytes]
+    timers: set[bytes]
+    is_watched: bool
+
+
+async def _in_partition(verbs: Verbs, part: Partition) -> AsyncIterator[str]:
+    found = {key async for key in _scan(verbs, part)}
+    executions: dict[str, _Own] = {}
+    for key in found:
+        letter, _, execution_id = key.removeprefix(part.prefix).partition(":")
+        if letter == "x":
+            sentences: list[str] = []
+            executions[execution_id] = await _read(verbs, execution_id, sentences)
+            for sentence in sentences:
+                yield f"{execution_id}: {sentence}"
+    for key in found:
+        if key.removeprefix(part.prefix).partition(":")[2] not in executions:
+            yield f"{key} belongs to no execution"
+
+    async for name, is_same in _indexes(verbs, part, executions):
+        if not is_same:
+            yield f"the index of {name} does not hold exactly what the executions say"
+    keys = dict(as_pairs(await verbs.wire.call("HGETALL", part.keys, key=part.keys)))
+    for field, holder in keys.items():
+        held_by = executions.get(holder.decode())
+        if held_by is None or held_by.fields.get(b"kf") != field:
+            yield f"key {field!r} leads to another execution"
+    for execution_id, own in executions.items():
+        key_field = own.fields.get(b"kf")
+        is_open = own.row.state is not State.CLOSED
+        if key_field is not None and is_open and keys.get(key_field) != execution_id.encode():
+            yield f"{execution_id}: its key does not lead to it"
+
+
+async def _indexes(
+    verbs: Verbs, part: Partition, executions: dict[str, _Own]
+) -> AsyncIterator[tuple[str, bool]]:
+    async def members(key: str) -> list[bytes]:
+        return as_words(await verbs.wire.call("ZRANGE", key, 0, -1, key=key))
+
+    waiting = [member for key in (part.ready, part.later, part.rung) for member in await members(key)]
+    ready: list[bytes] = []
+    owned: list[bytes] = []
+    closed: list[bytes] = []
+    index: list[bytes] = []
+    timers: list[bytes] = []
+    for execution_id, own in executions.items():
+        row, fields, name = own.row, own.fields, execution_id.encode()
+        stamp = b"%016d%b" % (row.created_at, name)
+        status = STATUS_LETTERS[row.status].encode()
+        index += [prefix + stamp for prefix in (b"a", b"s" + status, *fields[b"ix"].split(b"\n"))]
+        timers += [name + b"\0" + step for step in own.timers]
+        match row.state:
+            case State.READY:
+                ready.append(b"%b%016d%b\0%d" % (fields[b"rk"], row.available_at, name, row.crashes))
+            case State.OWNED:
+                owned.append(b"%b%016d%b" % (worker_place(row.worker or ""), int(fields[b"oa"]), name))
+            case State.CLOSED:
+                closed.append(b"%b%016d%b" % (status, row.finished_at or 0, name))
+            case _:
+                pass
+    yield "the ready", sorted(waiting) == sorted(ready)
+    yield "the owned", sorted(await members(part.owned)) == sorted(owned)
+    yield "the closed", sorted(await members(part.closed)) == sorted(closed)
+    yield "queries", sorted(await members(part.index)) == sorted(set(index))
+    ending = b"\0" + TIMEOUT_TIMER.encode()
+    set_timers = await members(part.timers)
+    yield "timers", sorted(each for each in set_timers if not each.endswith(ending)) == sorted(timers)
+    deadlines = {each.removesuffix(ending).decode() for each in set_timers if each.endswith(ending)}
+    yield "deadlines", all(_may_time_out(executions.get(each)) for each in deadlines)
+
+
+def _may_time_out(own: _Own | None) -> bool:
+    return own is not None and own.row.deadline_at is not None and own.row.state is not State.CLOSED
+
+
+async def _read(verbs: Verbs, execution_id: str, sentences: list[str]) -> _Own:
+    keys = verbs.space.of(execution_id)
+    commands: list[tuple[Word, ...]] = [
+        ("HGETALL", keys.x),
+        ("HGETALL", keys.history),
+        ("ZRANGE", keys.unread, 0, -1, "WITHSCORES"),
+        ("HGETALL", keys.consumed),
+        ("SMEMBERS", keys.timers),
+        ("EXISTS", keys.watched),
+    ]
+    x, history, unread, consumed, timers, watched = await asyncio.gather(
+        *[verbs.wire.call(*command, key=keys.x) for command in commands]
+    )
+    fields = dict(as_pairs(x))
+    own = _Own(
+        unpack_row(execution_id, fields),
+        fields,
+        {step: value[:1] for step, value in as_pairs(history)},
+        set(as_words(timers)),
+        bool(watched),
+    )
+    row = own.row
+    if row.status.final != (row.state is State.CLOSED):
+        sentences.append(f"{row.state}, and {row.status}")
+    if own.is_watched and row.state is State.CLOSED:
+        sentences.append("watched, though it will never close")
+    if own.timers and row.state is State.CLOSED:
+        sentences.append("closed, with timers")
+    if any(own.history_flags.get(step) != b"t" for step in own.timers):
+        sentences.append("a timer is not that of an open checkpoint")
+    if (row.op_id == "") != (row.ver == 0):
+        sentences.append(f"version {row.ver}, last operation {row.op_id!r}")
+
+    numbers = [record.seq for record in unpack_history(history)]
+    if len(set(numbers)) < len(numbers) or max(numbers, default=0) > int(fields.get(b"hq", 0)):
+        sentences.append("history out of order")
+    entries = [unpack_entry(packed) for packed, _ in as_pairs(unread)]
+    if [entry.seq for entry in entries] != [int(float(score)) for _, score in as_pairs(unread)]:
+        sentences.append("inbox out of order")
+    taken = [unpack_consumed(packed).seq for _, packed in as_pairs(consumed)]
+    seqs = [*taken, *(entry.seq for entry in entries)]
+    if len(set(seqs)) < len(seqs) or max(seqs, default=0) > row.inbox_seq:
+        sentences.append("an entry of the inbox is there twice, or not counted")
+    return own
+
+
+async def _scan(verbs: Verbs, part: Partition) -> AsyncIterator[str]:
+    """The keys of a partition that belong to single executions, each at least once."""
+    pattern = _SPECIAL.sub(r"\\\1", part.prefix) + "?:*"
+    cursor = b"0"
+    while True:
+        cursor_next, keys = as_list(
+            await verbs.wire.call("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, key=part.index)
+        )
+        for key in as_words(keys):
+            yield key.decode()
+        cursor = as_bytes(cursor_next)
+        if cursor == b"0":
+            return

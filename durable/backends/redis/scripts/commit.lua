@@ -1,0 +1,248 @@
+-- Write a batch and move on. The caller declares the first three keys only when it believes that they are enough;
+-- when they are not, it is told so ('?') before anything is written, and comes again with all of them.
+local x, history, unread, owned, index, closed, ready, later, timers, mine, watched, outbox, consumed, values, seen_ids =
+  unpack(KEYS)
+local id, nonce, ver, op, seen, next = unpack(ARGV, 1, 6)
+local n_records, n_drop, n_consume, n_values, n_out =
+  tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
+local MAX_RECORDS = 10000
+
+local state, owner, has_ver, last_op, history_seq, inbox_seq, answered_seq, crashes =
+  unpack(call('HMGET', x, 'st', 'n', 'ver', 'op', 'hq', 'iq', 'an', 'cr'))
+has_ver, history_seq, inbox_seq = has_ver or '0', tonumber(history_seq or 0), tonumber(inbox_seq or 0)
+local is_owner = state == 'o' and owner == nonce
+
+if state and last_op == op then
+  local news = {}
+  if tonumber(answered_seq) > tonumber(seen) then
+    news = call('ZRANGEBYSCORE', unread, '(' .. seen, answered_seq)
+  end
+  return {'w', has_ver, is_owner and 1 or 0, clock(), news}
+end
+if not is_owner then return {'f'} end
+if has_ver ~= ver then return {'d'} end
+if not owned and (next ~= 'u' or n_drop + n_consume + n_values + n_out > 0) then return {'?'} end
+
+-- The records that are there already: `had` is 'f' (final), 'o' (open) or 't' (open, with a timer).
+local at_records, at_drop = 11, 11 + 3 * n_records
+local at_consume = at_drop + n_drop
+local at_values = at_consume + 2 * n_consume
+local at_out = at_values + 2 * n_values
+local at_next = at_out + n_out
+local had, named, dropped = {}, {}, {}
+for i = 1, n_drop do named[#named + 1] = ARGV[at_drop + i] end
+for i = 1, n_records do named[#named + 1] = ARGV[at_records + 3 * i - 2] end
+for first = 1, #named, 1000 do
+  local last = math.min(first + 999, #named)
+  for i, value in ipairs(call('HMGET', history, unpack(named, first, last))) do
+    had[named[first + i - 1]] = value and string.sub(value, 1, 1) or nil
+  end
+end
+local gone, sets_timer, stops_timer = {}, false, false
+for i = 1, n_drop do
+  local step = ARGV[at_drop + i]
+  if had[step] and not dropped[step] then
+    gone[#gone + 1] = step
+    dropped[step] = had[step]
+    stops_timer = stops_timer or had[step] == 't'
+  end
+end
+local flags, fresh = {}, 0
+for i = 1, n_records do
+  local step, flag = ARGV[at_records + 3 * i - 2], string.sub(ARGV[at_records + 3 * i - 1], 1, 1)
+  local before = flags[step]
+  if before == nil and not dropped[step] then before = had[step] end
+  if before == 'f' then return {'d'} end
+  if flags[step] == nil and before == nil then fresh = fresh + 1 end
+  stops_timer = stops_timer or before == 't'
+  sets_timer = sets_timer or flag == 't'
+  flags[step] = flag
+end
+if history_seq + n_records > MAX_RECORDS and next ~= 'n' then
+  local size = call('HLEN', history) - #gone + fresh
+  if size > MAX_RECORDS then return {'!', size} end
+end
+if not timers and (sets_timer or stops_timer) then return {'?'} end
+
+-- What is taken from the inbox, and what of it is new to the owner.
+local taken, takers = {}, {}
+for i = 1, n_consume do
+  local seq, step = ARGV[at_consume + 2 * i - 1], ARGV[at_consume + 2 * i]
+  if not takers[seq] then
+    local entry = call('ZRANGEBYSCORE', unread, seq, seq)[1]
+    if entry then
+      takers[seq] = step
+      taken[#taken + 1] = {seq, entry}
+    end
+  end
+end
+local news, is_urgent = {}, false
+if inbox_seq > tonumber(seen) then
+  for _, entry in ipairs(call('ZRANGEBYSCORE', unread, '(' .. seen, '+inf')) do
+    local seq, reach = string.match(entry, '^(%d+) %d+ .(.)')
+    if not takers[seq] then
+      news[#news + 1] = entry
+      is_urgent = is_urgent or reach ~= 'p'
+    end
+  end
+end
+
+local leaves = next ~= 'u' and not (next == 'p' and #news > 0)
+local created, rank, owned_at, worker, has_timers, has_watchers, deadline, workflow, attempt, generation
+local own_timers, watchers = {}, {}
+if owned then
+  created, rank, owned_at, worker, has_timers, has_watchers, deadline, workflow, attempt, generation = unpack(call(
+    'HMGET', x, 'ca', 'rk', 'oa', 'wk', 'tc', 'wc', 'dl', 'wf', 'at', 'ge'))
+  if leaves then
+    sound(owned, index)
+    if next == 'c' then sound(closed) end
+    if next == 'b' or next == 'r' or next == 'n' then sound(ready, later) end
+    if next == 'c' and deadline then sound(timers) end
+  end
+  if has_timers and (next == 'c' or next == 'n') then own_timers = call('SMEMBERS', mine) end
+  if has_watchers and next == 'c' then watchers = call('HGETALL', watched) end
+  if sets_timer or stops_timer or has_timers then
+    sound(timers)
+    call('SCARD', mine)
+  end
+  if n_out > 0 or #watchers > 0 then call('XLEN', outbox) end
+  if n_consume > 0 then
+    call('HLEN', consumed)
+    call('SCARD', seen_ids)
+  end
+  if n_values > 0 then call('HLEN', values) end
+end
+local now = clock()
+
+-- From here on nothing can fail.
+
+local stopped, started = {}, {}
+for _, step in ipairs(gone) do
+  if dropped[step] == 't' then stopped[step] = true end
+end
+many('HDEL', history, gone)
+if n_records > 0 then
+  local pairs_of = {}
+  for i = 1, n_records do
+    local step, flag = ARGV[at_records + 3 * i - 2], ARGV[at_records + 3 * i - 1]
+    local letter = string.sub(flag, 1, 1)
+    pairs_of[2 * i - 1] = step
+    pairs_of[2 * i] = letter .. int(history_seq + i) .. ' ' .. ARGV[at_records + 3 * i]
+    if letter == 't' then
+      started[step], stopped[step] = string.sub(flag, 2), nil
+    elseif started[step] or had[step] == 't' then
+      started[step], stopped[step] = nil, true
+    end
+  end
+  history_seq = history_seq + n_records
+  if next ~= 'n' then
+    many('HSET', history, pairs_of)
+    if next ~= 'c' then
+      for step, at in pairs(started) do
+        call('ZADD', timers, at, id .. '\0' .. step)
+        call('SADD', mine, step)
+      end
+    end
+  end
+end
+for step in pairs(stopped) do
+  call('ZREM', timers, id .. '\0' .. step)
+  call('SREM', mine, step)
+end
+
+if #taken > 0 then
+  local entries, moved = {}, {}
+  for i, pair in ipairs(taken) do
+    local seq, entry = pair[1], pair[2]
+    entries[i] = entry
+    moved[2 * i - 1] = seq
+    moved[2 * i] = #takers[seq] .. ' ' .. takers[seq] .. entry
+    local length, rest = string.match(entry, '^%d+ %d+ c. (%d+) %d+()')
+    if length then call('SREM', seen_ids, 'w' .. string.sub(entry, rest + 1, rest + length)) end
+  end
+  many('ZREM', unread, entries)
+  if next ~= 'n' then many('HSET', consumed, moved) end
+end
+if n_values > 0 and next ~= 'n' then
+  local set = {}
+  for i = 1, 2 * n_values do set[i] = ARGV[at_values + i] end
+  many('HSET', values, set)
+end
+local sent = {}
+if n_out > 0 then
+  local incarnation = call('HGET', x, 'cop')
+  for i = 1, n_out do
+    sent[i] = call('XADD', outbox, '*', 'k', 'O', 'i', id, 'c', incarnation, 'd', ARGV[at_out + i])
+  end
+  sent[n_out + 1] = incarnation
+end
+
+local fields = {'ver', int(tonumber(ver) + 1), 'op', op, 'an', int(inbox_seq)}
+local function set(field, value)
+  fields[#fields + 1] = field
+  fields[#fields + 1] = value
+end
+if n_records > 0 then set('hq', int(history_seq)) end
+if crashes and crashes ~= '0' then set('cr', 0) end
+if sets_timer and not has_timers then set('tc', 1) end
+
+local doorbell, told = '', {}
+if leaves then
+  local a, b, c, d = unpack(ARGV, at_next + 1, at_next + 4)
+  local status, ready_at = a, nil
+  if next == 'p' then
+    set('st', 'p')
+    set('wu', b)
+  elseif next == 'b' then
+    set('st', 'b')
+    set('er', b)
+    set('co', c)
+    if is_urgent then ready_at = now end
+  elseif next == 'r' then
+    ready_at = is_urgent and now or math.max(tonumber(b), now)
+    set('at', c)
+  elseif next == 'c' then
+    set('st', 'c')
+    set('rs', b)
+    set('er', c)
+    set('co', d)
+    set('fa', now)
+    call('ZADD', closed, 0, status .. wide(now) .. id)
+    if deadline then call('ZREM', timers, id .. '\0__timeout') end
+    if #watchers > 0 then
+      local data = status == 'c' and b or c
+      told = tell_watchers(id, status, workflow, attempt or 1, data, watchers, watched, outbox)
+      set('wc', '')
+    end
+  else
+    status, ready_at = 'p', now
+    set('in', b)
+    set('ge', int((generation or 0) + 1))
+    set('at', 1)
+    call('UNLINK', history, consumed, values)
+  end
+  if #own_timers > 0 then
+    local members = {}
+    for i, step in ipairs(own_timers) do members[i] = id .. '\0' .. step end
+    many('ZREM', timers, members)
+    call('UNLINK', mine)
+  end
+  if ready_at then
+    set('st', 'r')
+    set('av', ready_at)
+    local member = bell(rank, ready_at, id)
+    if ready_at <= now then
+      doorbell = member
+      call('ZADD', ready, 0, member)
+    else
+      call('ZADD', later, ready_at, member)
+    end
+  end
+  set('su', status)
+  local stamp = wide(created) .. id
+  call('ZREM', owned, string.format('%04x', #worker) .. worker .. wide(owned_at) .. id)
+  call('ZREM', index, 'sr' .. stamp)
+  call('ZADD', index, 0, 's' .. status .. stamp)
+end
+call('HSET', x, unpack(fields))
+return {'w', fields[2], leaves and 0 or 1, now, news, doorbell, sent, told}

@@ -1,0 +1,308 @@
+"""`RedisStore`: executions on a Redis, for any number of processes.
+
+every verb ─▶ Verbs ─▶ a script for each, atomic within one partition ─▶ Wire
+commit ─────▶ outbox ─▶ Courier ─▶ other executions, wherever they are
+beat ───────▶ Heart, over a connection of its own, on the caller's thread
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, final
+
+from typing_extensions import override
+
+from durable.backends.redis import pages, reads, scripts, sweeps
+from durable.backends.redis.check import contradictions
+from durable.backends.redis.connect import open_wire
+from durable.backends.redis.courier import PASSING, Courier, Effects
+from durable.backends.redis.heart import Heart
+from durable.backends.redis.keys import Keyspace, lease_keys, meta_key
+from durable.backends.redis.letters import Letter
+from durable.backends.redis.location import Location
+from durable.backends.redis.records import as_list
+from durable.backends.redis.verbs import Answer, Verbs
+from durable.backends.redis.wire import RedisWire, Sent
+from durable.errors import ConfigurationError, StoreUnavailable
+from durable.models import ExecutionStatus
+from durable.protocols import (
+    Batch,
+    Capabilities,
+    Checkpoint,
+    Claimed,
+    Committed,
+    Created,
+    Diverged,
+    Doorbell,
+    DurableStore,
+    Emit,
+    ExecutionRow,
+    Exists,
+    Fenced,
+    Full,
+    InboxEntry,
+    Live,
+    Message,
+    NewExecution,
+    NotClaimed,
+    NotPosted,
+    Posted,
+    Query,
+    Rows,
+    Ticked,
+    Wanted,
+)
+
+SCHEMA: Final = 1
+DEFAULT_PARTITIONS: Final = 16
+_FEWEST_PARTITIONS: Final = 2
+"""With one, nobody would relay what a process that died had put into the outbox."""
+_RELAYED_AT_ONCE: Final = 100
+
+
+@final
+@dataclass(slots=True)
+class _Open:
+    """What there is between `open` and `close`."""
+
+    wire: RedisWire
+    verbs: Verbs
+    courier: Courier
+    heart: Heart
+
+
+@final
+class RedisStore(DurableStore):
+    """Any number of stores, in any number of processes, work on one namespace. Namespaces do not see each other."""
+
+    def __init__(self, location: Location, namespace: str = "default") -> None:
+        """Raises: `ConfigurationError` for a number of partitions that cannot be."""
+        if location.partitions is not None and location.partitions < _FEWEST_PARTITIONS:
+            raise ConfigurationError(
+                f"{location.shown!r} asks for {location.partitions} partition",
+                f"use {_FEWEST_PARTITIONS} or more, or leave it out: {DEFAULT_PARTITIONS} suit most",
+            )
+        self._location = location
+        self._namespace = namespace
+        self._opened: _Open | None = None
+        self._read: dict[int, list[Letter]] = {}
+        """Delivered letters, by partition, that are still in the outbox."""
+        self._chore: asyncio.Task[None] | None = None
+
+    @override
+    async def open(self) -> None:
+        if self._opened is not None:
+            return
+        wire = await open_wire(self._location)
+        try:
+            verbs = Verbs(wire, Keyspace(self._namespace, await self._partitions(wire)))
+        except BaseException:
+            await wire.close()
+            raise
+        heart = Heart(self._location, lease_keys(self._namespace))
+        self._opened = _Open(wire, verbs, Courier(verbs), heart)
+
+    @override
+    async def close(self) -> None:
+        opened, self._opened = self._opened, None
+        if opened is None:
+            return
+        await opened.wire.close()
+        if self._chore is not None:
+            await asyncio.wait((self._chore,))
+        await asyncio.to_thread(opened.heart.close)
+
+    @override
+    async def capabilities(self) -> Capabilities:
+        opened = self._is_open
+        grade = opened.wire.grade
+        return Capabilities(
+            name="redis",
+            grade=grade.grade.partition("+")[0],
+            partitions=len(opened.verbs.space.partitions),
+            shared=True,
+            notes=grade.notes,
+        )
+
+    @property
+    def verbs(self) -> Verbs:
+        """What it is made of."""
+        return self._is_open.verbs
+
+    @property
+    def sent(self) -> Sent:
+        """What went out since `open`, beats not counted: a test can count round trips."""
+        return self._is_open.wire.sent
+
+    # -- writes
+
+    @override
+    async def create(self, spec: NewExecution, *, op_id: str) -> Created | Exists:
+        return await self._is_open.verbs.create(spec, op_id)
+
+    @override
+    async def claim(
+        self, execution_id: str, *, nonce: str, worker: str, have_op: str | None = None
+    ) -> Claimed | NotClaimed:
+        return await self._is_open.verbs.claim(execution_id, nonce, worker, have_op)
+
+    @override
+    async def commit(
+        self, execution_id: str, *, nonce: str, ver: int, op_id: str, batch: Batch
+    ) -> Committed | Fenced | Diverged | Full:
+        opened = self._is_open
+        answer = await opened.verbs.commit(execution_id, nonce, ver, op_id, batch)
+        if not isinstance(answer, Answer):
+            return answer
+        committed = answer.committed
+        if answer.letters:
+            effects = await self._deliver(opened, answer.letters)
+            return replace(
+                committed,
+                doorbells=(*committed.doorbells, *effects.doorbells),
+                touched=(*committed.touched, *effects.touched),
+            )
+        return committed
+
+    @override
+    async def post(self, execution_id: str, message: Message) -> Posted | NotPosted:
+        opened = self._is_open
+        answer, letters = await opened.verbs.post(execution_id, message)
+        if letters:
+            await self._deliver(opened, letters)
+        return answer
+
+    @override
+    async def tick(self, partition: int, *, live: Live, limit: int) -> Ticked:
+        opened = self._is_open
+        return await sweeps.tick(opened.verbs, opened.verbs.space.partitions[partition], live, limit)
+
+    @override
+    async def due(self, partition: int, wanted: Wanted, *, limit: int, again_ms: int) -> Sequence[Doorbell]:
+        opened = self._is_open
+        return await sweeps.due(
+            opened.verbs, opened.verbs.space.partitions[partition], wanted, limit, again_ms
+        )
+
+    @override
+    def beat(self, worker: str, *, ttl_ms: int, info: bytes = b"") -> None:
+        self._is_open.heart.beat(worker, ttl_ms, info)
+
+    @override
+    async def relay(self, partition: int, *, limit: int) -> Ticked:
+        opened = self._is_open
+        effects = Effects()
+        part = opened.verbs.space.partitions[partition]
+        now, more = await asyncio.gather(
+            reads.clock(opened.verbs, part), opened.courier.relay(part, limit, effects)
+        )
+        return Ticked(effects.doorbells, tuple(effects.touched), more=more, next_at=None, now=now)
+
+    @override
+    async def prune(self, *, before: int, status: Sequence[ExecutionStatus], limit: int) -> int:
+        opened = self._is_open
+        return await sweeps.prune(opened.verbs, opened.verbs.space.partitions, before, status, limit)
+
+    # -- reads
+
+    @override
+    async def live(self) -> Live:
+        return await reads.live(self._is_open.verbs)
+
+    @override
+    async def get(self, execution_id: str) -> ExecutionRow | None:
+        return await reads.row(self._is_open.verbs, execution_id)
+
+    @override
+    async def history(self, execution_id: str) -> Sequence[Checkpoint]:
+        return await reads.history(self._is_open.verbs, execution_id)
+
+    @override
+    async def inbox(self, execution_id: str) -> Sequence[InboxEntry]:
+        return await reads.inbox(self._is_open.verbs, execution_id)
+
+    @override
+    async def peek(self, seen: Mapping[str, int]) -> Mapping[str, Sequence[InboxEntry]]:
+        return await reads.peek(self._is_open.verbs, seen)
+
+    @override
+    async def value(self, execution_id: str, name: str) -> bytes | None:
+        return await reads.value(self._is_open.verbs, execution_id, name)
+
+    @override
+    async def query(self, query: Query) -> Rows:
+        return await pages.page(self._is_open.verbs, query)
+
+    @override
+    async def counts(self) -> Mapping[ExecutionStatus, int]:
+        return await reads.counts(self._is_open.verbs)
+
+    @override
+    async def event(self, event_id: str) -> Emit | None:
+        return await reads.event(self._is_open.verbs, event_id)
+
+    @override
+    async def check(self) -> Sequence[str]:
+        return await contradictions(self._is_open.verbs)
+
+    # -- connections
+
+    @property
+    def _is_open(self) -> _Open:
+        if self._opened is None:
+            raise StoreUnavailable("the store is not open", "await store.open() first")
+        return self._opened
+
+    async def _partitions(self, wire: RedisWire) -> int:
+        """How many the namespace was made with; it is made now if it is new."""
+        shown, asked = self._location.shown, self._location.partitions
+        key = meta_key(self._namespace)
+        reply = await wire.run(scripts.META, (key,), (SCHEMA, asked or DEFAULT_PARTITIONS), op_id="open")
+        schema, partitions = (
+            int(word) if isinstance(word, bytes) and word.isdigit() else None for word in as_list(reply)
+        )
+        if schema is None or partitions is None:
+            raise StoreUnavailable(
+                f"namespace {self._namespace} of the Redis at {shown} holds something that is not durable's",
+                "use another namespace or another database",
+            )
+        if schema != SCHEMA:
+            raise StoreUnavailable(
+                f"namespace {self._namespace} of the Redis at {shown} has schema {schema}, and this is for {SCHEMA}",
+                "use the version of durable that wrote it, or a newer one",
+            )
+        if asked not in (None, partitions):
+            raise ConfigurationError(
+                f"namespace {self._namespace} of the Redis at {shown} has {partitions} partitions, not {asked}",
+                f"say partitions={partitions} or leave it out: the number is fixed when a namespace is made",
+            )
+        return partitions
+
+    # -- the outbox
+
+    async def _deliver(self, opened: _Open, letters: Sequence[Letter]) -> Effects:
+        """Deliver at once what a write has just put into its outbox; what fails is left to the relay."""
+        effects, part = Effects(), letters[0].part
+        with contextlib.suppress(*PASSING):
+            done = await opened.courier.deliver(letters, effects)
+            if len(done) < len(letters):
+                await opened.courier.relay(part, _RELAYED_AT_ONCE, effects)
+            else:
+                self._read.setdefault(part.number, []).extend(done)
+                if self._chore is None:
+                    self._chore = asyncio.create_task(self._take_off(opened), name="durable.redis.outbox")
+        return effects
+
+    async def _take_off(self, opened: _Open) -> None:
+        """Take delivered letters off their outboxes, as many as there are in a turn of the loop."""
+        try:
+            while self._read:
+                read, self._read = self._read, {}
+                for number, letters in read.items():
+                    with contextlib.suppress(*PASSING):
+                        await opened.courier.take_off(opened.verbs.space.partitions[number], letters)
+        finally:
+            self._chore = None

@@ -1,0 +1,294 @@
+"""`Verbs`: each write of the port as one run of its script."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, final
+
+from durable.backends.redis import scripts
+from durable.backends.redis.keys import Keyspace
+from durable.backends.redis.letters import Letter, pack_out, unpack_letter
+from durable.backends.redis.records import (
+    KIND_LETTERS,
+    REACH_LETTERS,
+    STATES,
+    STATUS_LETTERS,
+    as_bytes,
+    as_int,
+    as_list,
+    as_pairs,
+    as_words,
+    digest,
+    index_prefixes,
+    key_field,
+    pack_checkpoint,
+    pack_message,
+    pack_optional,
+    pack_spec,
+    rank,
+    unpack_doorbell,
+    unpack_entries,
+    unpack_history,
+    unpack_row,
+)
+from durable.backends.redis.wire import Wire, Word
+from durable.errors import OutcomeUnknown, StoreFull, StoreUnavailable
+from durable.protocols import (
+    Batch,
+    Block,
+    Claimed,
+    Close,
+    Committed,
+    Continue,
+    Created,
+    Diverged,
+    Doorbell,
+    Exists,
+    Fenced,
+    Full,
+    Message,
+    MessageKind,
+    NewExecution,
+    Next,
+    NotClaimed,
+    NotPosted,
+    Park,
+    Posted,
+    Ready,
+    Run,
+)
+
+MAX_CHECKPOINTS: Final = 10_000
+MAX_UNREAD: Final = 10_000
+_ANY_NUMBER: Final = 2**53
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a verb answers, and what it put into the outbox for others."""
+
+    committed: Committed
+    letters: Sequence[Letter] = ()
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Verbs:
+    """Stateless: all that is decided is decided in the scripts."""
+
+    wire: Wire
+    space: Keyspace
+    max_unread: int = field(default=MAX_UNREAD)
+
+    async def create(self, spec: NewExecution, op_id: str) -> Created | Exists:
+        answer, _ = await self.start(spec, op_id)
+        return answer
+
+    async def start(
+        self, spec: NewExecution, op_id: str, watcher: str = "", token: str = ""
+    ) -> tuple[Created | Exists, bool]:
+        """Create it, watched from the beginning if there is a watcher; was it created just now?"""
+        keys = self.space.of(spec.id)
+        args: list[Word] = [
+            spec.id,
+            op_id,
+            "" if spec.key is None else key_field(spec.workflow, spec.key),
+            "1" if spec.reuse_closed_key else "",
+            digest(spec.input),
+            spec.delay_ms,
+            spec.at_ms or 0,
+            "" if spec.timeout_ms is None else spec.timeout_ms,
+            pack_spec(spec),
+            spec.input,
+            rank(spec),
+            index_prefixes(spec),
+            spec.workflow,
+            watcher,
+            token,
+        ]
+        holder = ""
+        declared: tuple[str, ...] = keys.create
+        while True:
+            code, *rest = as_list(await self.wire.run(scripts.CREATE, declared, [*args, holder], op_id=op_id))
+            if code != b"k":
+                break
+            # Another execution has the key. Its record has to be declared, so that the script can look at it.
+            holder = as_bytes(rest[0]).decode()
+            declared = (*keys.create, f"{keys.part.prefix}x:{holder}")
+        if code == b"e":
+            return Exists(as_bytes(rest[0]).decode(), bool(rest[1])), False
+        execution_id, created_at, is_new = rest
+        created_at = created_at if isinstance(created_at, int) else int(as_bytes(created_at))
+        return _created(spec, as_bytes(execution_id).decode(), created_at), bool(is_new)
+
+    async def claim(
+        self, execution_id: str, nonce: str, worker: str, have_op: str | None
+    ) -> Claimed | NotClaimed:
+        keys = self.space.of(execution_id)
+        reply = await self.wire.run(
+            scripts.CLAIM,
+            keys.claim,
+            (execution_id, nonce, worker, have_op or "", worker_place(worker)),
+            op_id=nonce,
+        )
+        code, *rest = as_list(reply)
+        if code != b"o" or not rest:
+            return NotClaimed(STATES.get(as_bytes(code)))
+        now, fields, records, entries = rest
+        if records == 1:
+            try:
+                records = await self.wire.call("HGETALL", keys.history, key=keys.x)
+            except (
+                StoreUnavailable
+            ) as error:  # but it is owned by now, under a nonce that only the caller knows
+                raise OutcomeUnknown(nonce, "its history could not be read") from error
+        return Claimed(
+            row=unpack_row(execution_id, dict(as_pairs(fields))),
+            history=None if records is None else unpack_history(records),
+            inbox=unpack_entries(entries),
+            now=as_int(now),
+        )
+
+    async def commit(
+        self, execution_id: str, nonce: str, ver: int, op_id: str, batch: Batch
+    ) -> Answer | Fenced | Diverged | Full:
+        keys = self.space.of(execution_id)
+        args = _commit_args(execution_id, nonce, ver, op_id, batch)
+        is_step = isinstance(batch.next, Run) and not (
+            batch.drop or batch.consume or batch.values or batch.out
+        )
+        reply = as_list(
+            await self.wire.run(scripts.COMMIT, keys.step if is_step else keys.commit, args, op_id=op_id)
+        )
+        if reply[0] == b"?":
+            reply = as_list(await self.wire.run(scripts.COMMIT, keys.commit, args, op_id=op_id))
+        match reply[0]:
+            case b"w":
+                pass
+            case b"f":
+                return Fenced()
+            case b"d":
+                return Diverged()
+            case _:
+                return Full("checkpoints", as_int(reply[1]), MAX_CHECKPOINTS)
+        ver, owned, now, news = int(as_bytes(reply[1])), bool(reply[2]), as_int(reply[3]), reply[4]
+        if len(reply) == 5:  # it was sent before: what it put into the outbox is the relay's to carry
+            return Answer(Committed(ver, owned, unpack_entries(news), now))
+        doorbell, sent, told = as_bytes(reply[5]), as_words(reply[6]), as_list(reply[7])
+        letters: list[Letter] = []
+        if sent:
+            incarnation = sent[-1].decode()
+            letters = [
+                Letter(keys.part, entry_id, execution_id, incarnation, out)
+                for entry_id, out in zip(sent[:-1], batch.out, strict=True)
+            ]
+        letters += [unpack_letter(keys.part, entry) for entry in told]
+        return Answer(
+            Committed(
+                ver,
+                owned,
+                unpack_entries(news),
+                now,
+                (unpack_doorbell(doorbell),) if doorbell else (),
+                (execution_id,) if isinstance(batch.next, Close) else (),
+            ),
+            letters,
+        )
+
+    async def post(self, execution_id: str, message: Message) -> tuple[Posted | NotPosted, Sequence[Letter]]:
+        """Raises: `StoreFull`."""
+        keys = self.space.of(execution_id)
+        is_cancel = message.kind is MessageKind.CANCEL
+        reply = await self.wire.run(
+            scripts.POST,
+            keys.post,
+            (
+                execution_id,
+                message.id,
+                KIND_LETTERS[message.kind],
+                REACH_LETTERS[message.reach],
+                pack_message(message),
+                pack_optional(message.data) if is_cancel else "",
+                self.max_unread if message.kind.refusable else _ANY_NUMBER,
+            ),
+            op_id=message.id,
+        )
+        code, *rest = as_list(reply)
+        match code:
+            case b"p":
+                seq, doorbell, closed, told = rest
+                bell: Doorbell | None = unpack_doorbell(as_bytes(doorbell)) if doorbell else None
+                letters = [unpack_letter(keys.part, entry) for entry in as_list(told)]
+                return Posted(as_int(seq), bell, bool(closed)), letters
+            case b"=":
+                return NotPosted(STATES[as_bytes(rest[0])], duplicate=True), ()
+            case b"!":
+                raise StoreFull(
+                    f"execution {execution_id} has {self.max_unread:,} unread messages",
+                    "let it read some, or cancel it; the call may be repeated then",
+                )
+            case _:
+                return NotPosted(STATES[b"c"] if code == b"x" else None), ()
+
+
+def worker_place(worker: str) -> bytes:
+    """Where what a worker owns begins in the index of the owned; its length first, so that none is within another's."""
+    name = worker.encode()
+    return b"%04x%b" % (len(name), name)
+
+
+def _created(spec: NewExecution, execution_id: str, created_at: int) -> Created:
+    available_at = max(created_at + spec.delay_ms, spec.at_ms or 0)
+    bell = Doorbell(
+        execution_id, spec.workflow, spec.version, spec.queue, spec.priority, ready_at=available_at
+    )
+    return Created(execution_id, bell if available_at <= created_at else None, available_at)
+
+
+def _commit_args(execution_id: str, nonce: str, ver: int, op_id: str, batch: Batch) -> list[Word]:
+    letter, next_args = _pack_next(batch.next)
+    args: list[Word] = [
+        execution_id,
+        nonce,
+        ver,
+        op_id,
+        batch.seen,
+        letter,
+        len(batch.checkpoints),
+        len(batch.drop),
+        len(batch.consume),
+        len(batch.values),
+        len(batch.out),
+    ]
+    for checkpoint in batch.checkpoints:
+        args += pack_checkpoint(checkpoint)
+    args += batch.drop
+    for taken in batch.consume:
+        args += taken
+    for value in batch.values.items():
+        args += value
+    args += [pack_out(out) for out in batch.out]
+    args += next_args
+    return args
+
+
+def _pack_next(next: Next) -> tuple[str, tuple[Word, ...]]:
+    match next:
+        case Run():
+            return "u", ()
+        case Park(status, wake_at):
+            return "p", (STATUS_LETTERS[status], "" if wake_at is None else wake_at)
+        case Block(status, error, code):
+            return "b", (STATUS_LETTERS[status], pack_optional(error), _pack_code(code))
+        case Ready(at_ms, status, attempt):
+            return "r", (STATUS_LETTERS[status], at_ms, attempt)
+        case Close(status, result, error, code):
+            packed = (pack_optional(result), pack_optional(error), _pack_code(code))
+            return "c", (STATUS_LETTERS[status], *packed)
+        case Continue(input):
+            return "n", ("", input)
+
+
+def _pack_code(code: str | None) -> bytes:
+    return pack_optional(None if code is None else code.encode())
