@@ -141,7 +141,8 @@ class Dispatcher:
     async def _wait_for_all(self, seconds: float) -> None:
         if self._running:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._all_ended.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await self._all_ended.wait()
 
     async def _drain(self, seconds: float) -> None:
         """Wait for all, unless somebody is in a hurry."""

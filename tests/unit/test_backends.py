@@ -52,9 +52,16 @@ def test_an_unknown_scheme_is_refused_with_those_that_are_known() -> None:
     assert "pip" not in refusal.value.hint
 
 
-@pytest.mark.parametrize(("scheme", "extra"), [("amqps", "rabbitmq"), ("rediss+sentinel", "redis")])
-def test_what_needs_an_extra_says_which(install: Install, scheme: str, extra: str) -> None:
-    install("old_durable", scheme, "durable_without_its_driver:backend")
+@pytest.mark.parametrize(
+    ("scheme", "extra", "driver"), [("amqps", "rabbitmq", "aiormq"), ("rediss+sentinel", "redis", "hiredis")]
+)
+def test_what_needs_an_extra_says_which(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, extra: str, driver: str
+) -> None:
+    for name in list(sys.modules):
+        if name.startswith((f"durable.backends.{extra}", f"{driver}.")):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, driver, None)
     with pytest.raises(ConfigurationError) as refusal:
         backend_for(f"{scheme}://localhost")
     assert f"pip install 'durable[{extra}]'" in refusal.value.hint

@@ -103,7 +103,8 @@ class Stage:
         try:
             if worker.returncode is None:
                 worker.terminate()
-                await asyncio.wait_for(worker.wait(), _STOPPING)
+                async with asyncio.timeout(_STOPPING):
+                    await worker.wait()
         except TimeoutError:
             pass
         finally:
