@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from types import ModuleType, TracebackType
-from typing import Any, Self, TypeVar, final
+from typing import Any, Final, Self, TypeVar, final
 
 from typing_extensions import override
 
@@ -99,12 +99,26 @@ class World:
 
     Its time is real, unless it was made with a `VirtualClock`: then only `advance` moves it.
     A `forgetful` world's workers put every execution aside that waits, so that each wait is followed by a replay.
+    In a `rough` world nodes hear no hints, and their queue loses, repeats and reorders doorbells.
+    On servers that other tests use too, its own namespace sets it apart; the nodes' namespaces are within it.
     """
 
-    def __init__(self, url: str, *, clock: Clock | None = None, forgetful: bool = False) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        queue: str | None = None,
+        namespace: str = "",
+        clock: Clock | None = None,
+        forgetful: bool = False,
+        rough: bool = False,
+    ) -> None:
         self.url = url
+        self.queue_url = queue
         self.clock = clock or SystemClock()
         self.forgetful = forgetful
+        self.rough = rough
+        self._namespace = namespace
         self._nodes: dict[Durable, tuple[tuple[AnyWorkflow | ModuleType, ...], dict[str, Any]]] = {}
 
     async def __aenter__(self) -> Self:
@@ -120,8 +134,15 @@ class World:
     async def node(self, *workflows: AnyWorkflow | ModuleType, **settings: Any) -> Durable:
         """Another process on this store, so to speak: by default a worker that knows `workflows`."""
         given = {"store": self.url, "sweep": 0.2, "lease": 2, "clock": self.clock} | settings
+        name = settings.get("namespace", "default")
+        given["namespace"] = self.namespace(name)
+        if self.rough and given["store"] == self.url:
+            del given["store"]
+            given = rough_ports(self, ROUGHEST, namespace=name) | given
         if not isinstance(given["store"], str):
             given.setdefault("bus", self.url)
+        if self.queue_url is not None:
+            given.setdefault("queue", self.queue_url)
         node = Durable(workflows, **given)
         if self.forgetful:
             node._settings = replace(node._settings, most_parked=0)  # no user needs to set it
@@ -142,16 +163,28 @@ class World:
             await self.stop(node)
         return await self.node(*(workflows or known), **settings)
 
-    def store(self) -> DurableStore:
+    def namespace(self, name: str = "default") -> str:
+        """What a node's namespace is called on the servers."""
+        return f"{self._namespace}-{name}" if self._namespace else name
+
+    def store(self, namespace: str = "default") -> DurableStore:
         """Another connection to the store, to be wrapped and given to a node."""
         opener = backend_for(self.url).open_store
         assert opener is not None
-        return opener(self.url, namespace="default", clock=self.clock)
+        return opener(self.url, namespace=self.namespace(namespace), clock=self.clock)
 
-    def bus(self) -> EventBus:
+    def bus(self, namespace: str = "default") -> EventBus:
         opener = backend_for(self.url).open_bus
         assert opener is not None
-        return opener(self.url, namespace="default", clock=self.clock)
+        return opener(self.url, namespace=self.namespace(namespace), clock=self.clock)
+
+    def queue(self, store: DurableStore, bus: EventBus, namespace: str = "default") -> DurableQueue:
+        """The queue that nodes have here: a broker's, or the ready index of `store`, asked often."""
+        if self.queue_url is None:
+            return ReadyQueue(store, bus, self.clock, poll_ms=100, again_ms=100)
+        opener = backend_for(self.queue_url).open_queue
+        assert opener is not None
+        return opener(self.queue_url, namespace=self.namespace(namespace), clock=self.clock)
 
     # ---- time
 
@@ -461,16 +494,19 @@ class RoughQueue(DurableQueue):
         self._queue.release(delivery)
 
 
-def rough_ports(world: World, how: str) -> dict[str, Any]:
+ROUGHEST: Final = "silent, lossy, repeating"
+
+
+def rough_ports(world: World, how: str, *, namespace: str = "default") -> dict[str, Any]:
     """Settings of a node whose bus or queue is as bad as it may be."""
-    store = world.store()
-    bus = SilentBus() if "silent" in how else world.bus()
+    store = world.store(namespace)
+    bus = SilentBus() if "silent" in how else world.bus(namespace)
     if how == "silent bus":
         return {"store": store, "bus": bus}
-    ready = ReadyQueue(store, bus, world.clock, poll_ms=100, again_ms=100)
+    queue = world.queue(store, bus, namespace)
     queues = {
-        "lossy queue": RoughQueue(ready, lose=0.5),
-        "repeating queue": RoughQueue(ready, repeat=0.9),
-        "silent, lossy, repeating": RoughQueue(ready, lose=0.4, repeat=0.5),
+        "lossy queue": RoughQueue(queue, lose=0.5),
+        "repeating queue": RoughQueue(queue, repeat=0.9),
+        ROUGHEST: RoughQueue(queue, lose=0.4, repeat=0.5),
     }
     return {"store": store, "bus": bus, "queue": queues[how]}

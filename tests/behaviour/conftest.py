@@ -2,40 +2,64 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import AsyncIterator
+from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
 
+from durable.backends import GROUP
 from durable.clock import VirtualClock
 from durable.ids import Ids
 from tests.support import World
 
 START_MS = 1_700_000_000_000
 
+_LOCAL: Final = ["memory", "memory, forgetful", "sqlite"]
+_SERVERS: Final = [
+    pytest.param("redis", marks=pytest.mark.needs("redis_url")),
+    pytest.param("redis, rough", marks=pytest.mark.needs("redis_url")),
+]
+if entry_points(group=GROUP, name="amqp"):
+    _SERVERS.append(pytest.param("redis + rabbitmq", marks=pytest.mark.needs("redis_url", "amqp_url")))
+
 ids = Ids()
 
-_has_sqlite = hasattr(importlib.import_module("durable.backends.sqlite"), "backend")
-sqlite = pytest.param("sqlite", marks=[] if _has_sqlite else pytest.mark.skip("SQLite is not finished"))
+
+def _world(request: pytest.FixtureRequest, **options: Any) -> World:
+    backend, _, manner = request.param.partition(", ")
+    options[manner or "forgetful"] = bool(manner)
+    if backend.startswith("redis"):
+        if backend == "redis + rabbitmq":
+            options["queue"] = request.getfixturevalue("amqp_url")
+        namespace = request.getfixturevalue("namespace")
+        return World(request.getfixturevalue("redis_url"), namespace=namespace, **options)
+    if backend == "sqlite":
+        directory: Path = request.getfixturevalue("tmp_path")
+        return World(f"sqlite:///{directory / 'durable.db'}", **options)
+    return World(f"memory://{ids.nonce()}", **options)
 
 
-def _url(backend: str, tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'durable.db'}" if backend == "sqlite" else f"memory://{ids.nonce()}"
-
-
-@pytest.fixture(params=["memory", "memory, forgetful", sqlite])
-async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+@pytest.fixture(params=[*_LOCAL, *_SERVERS])
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     """A world in real time."""
-    backend, _, forgetful = request.param.partition(", ")
-    async with World(_url(backend, tmp_path), forgetful=bool(forgetful)) as world:
+    async with _world(request) as world:
         yield world
 
 
-@pytest.fixture(params=["memory", "memory, forgetful", sqlite])
-async def still_world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
-    """A world whose clock stands still until `advance`: a week passes in milliseconds."""
-    backend, _, forgetful = request.param.partition(", ")
-    clock = VirtualClock(START_MS)
-    async with World(_url(backend, tmp_path), clock=clock, forgetful=bool(forgetful)) as world:
+@pytest.fixture(params=_LOCAL)
+async def one_index_world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    """A world whose ready executions are in one list, and so in a strict order."""
+    async with _world(request) as world:
+        yield world
+
+
+@pytest.fixture(params=_LOCAL)
+async def still_world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    """A world whose clock stands still until `advance`: a week passes in milliseconds.
+
+    Not on a server, whose clock is its own.
+    """
+    async with _world(request, clock=VirtualClock(START_MS)) as world:
         yield world

@@ -49,8 +49,11 @@ class Counted:
 
 
 async def has_begun(store: CountingStore) -> None:
-    """Come back when a worker has made its first round."""
-    await until(lambda: store.calls["tick"] and store.calls["due"])
+    """Come back when a worker has made its first round, through each partition."""
+    partitions = (await store.within.capabilities()).partitions
+    relayed = partitions if partitions > 1 else 0
+    await until(lambda: store.calls["tick"] >= partitions and store.calls["relay"] >= relayed)
+    await until(lambda: store.calls["due"])
 
 
 @pytest.fixture

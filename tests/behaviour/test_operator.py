@@ -17,7 +17,7 @@ from durable import (
     WrongStatus,
     workflow,
 )
-from tests.support import World, ends, reaches
+from tests.support import World, ends, reaches, until
 
 Go = Signal("go")
 
@@ -83,7 +83,11 @@ async def test_explain_of_what_has_ended_says_how(world: World) -> None:
 async def test_lists_are_filtered_paged_and_newest_first(world: World) -> None:
     node = await world.node(patient, broken)
     before = datetime.now(UTC) - timedelta(minutes=1)
-    handles = [await node.start(patient, n, tags={"parity": "odd" if n % 2 else "even"}) for n in range(7)]
+    handles = []
+    for n in range(7):
+        handles.append(await node.start(patient, n, tags={"parity": "odd" if n % 2 else "even"}))
+        next_at = datetime.now(UTC) + timedelta(milliseconds=1)  # of two of one millisecond none is newer
+        await until(lambda next_at=next_at: datetime.now(UTC) > next_at)
     failed = await node.start(broken)
     await ends(failed)
     for handle in handles:

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from durable import Context, Durable, ExecutionCancelled, Retry, Signal, current_step, workflow
-from tests.support import World, reaches, rough_ports
+from tests.support import ROUGHEST, World, reaches, rough_ports
 
 Go = Signal("go")
 Number = Signal("number", int)
 
-HOW = ["silent bus", "lossy queue", "repeating queue", "silent, lossy, repeating"]
+HOW = ["silent bus", "lossy queue", "repeating queue", ROUGHEST]
 
 RoughNode = Callable[..., Awaitable[Durable]]
 

@@ -567,7 +567,8 @@ async def test_a_worker_takes_only_from_its_queues(world: World) -> None:
     assert await waits.result(5) == "encoded"
 
 
-async def test_greater_priority_goes_first(world: World) -> None:
+async def test_greater_priority_goes_first(one_index_world: World) -> None:
+    world = one_index_world
     order: list[int] = []
 
     @workflow(priority=1)
@@ -582,7 +583,24 @@ async def test_greater_priority_goes_first(world: World) -> None:
     assert order == [5, 3, 2, 1, 0]
 
 
-async def test_first_come_first_served_within_a_priority(world: World) -> None:
+async def test_priority_counts_where_the_index_is_divided_too(world: World) -> None:
+    """Strictly so within a part of it, and so by and large."""
+    order: list[int] = []
+
+    @workflow
+    async def job(ctx: Context, number: int) -> None:
+        await ctx.step("work", order.append, number)
+
+    client = await world.node(job, worker=False)
+    given = [await client.start(job, number, key=str(number)) for number in range(60)]
+    given += [await client.start(job, number, key=str(number), priority=1) for number in range(60, 64)]
+    await world.node(job, concurrency=1)
+    await asyncio.gather(*(handle.result(20) for handle in given))
+    assert sum(order.index(number) for number in range(60, 64)) / 4 < 32
+
+
+async def test_first_come_first_served_within_a_priority(one_index_world: World) -> None:
+    world = one_index_world
     order: list[int] = []
 
     @workflow
