@@ -24,7 +24,10 @@ PACE = {"lease": LEASE, "sweep": 0.3, "concurrency": 50}
 
 
 @pytest.mark.timeout(100 + EXECUTIONS // 10)
-async def test_two_thousand_executions_end_though_a_worker_dies_every_two_seconds(fleet: Fleet) -> None:
+async def test_two_thousand_executions_end_though_a_worker_dies_every_two_seconds(
+    fleet_on_servers: Fleet,
+) -> None:
+    fleet = fleet_on_servers
     plan = seed()
     print(f"DURABLE_TEST_SEED={plan}, in {fleet.directory}")
     chance = random.Random(plan)
