@@ -65,8 +65,16 @@ class RedisServer:
         """Come back when it answers."""
         found = binaries()
         options = [part for name, value in self.options.items() for part in (f"--{name}", value)]
-        self.pid = self.servers.start(found.redis_server, *options, env=found.env, log=self._log)
-        ready(self._answers, pids=[self.pid], log=self._log, within=20)
+        for tries_left in reversed(range(20)):
+            self.pid = self.servers.start(found.redis_server, *options, env=found.env, log=self._log)
+            try:
+                ready(self._answers, pids=[self.pid], log=self._log, within=20)
+                return
+            except RuntimeError as error:
+                # The port of one that was killed may be held a little longer than the process is there.
+                if tries_left == 0 or "Address already in use" not in str(error):
+                    raise
+                time.sleep(0.1)
 
     def kill(self) -> None:
         """As a power cut does, but what the kernel was given is kept."""
