@@ -79,6 +79,7 @@ class RedisBus(EventBus):
     async def close(self) -> None:
         for subscription in [each for subscribed in self._topics.values() for each in subscribed]:
             subscription.close()
+        self._flush()  # what was published in this turn of the loop, by a script that starts something and leaves
         self._pending.clear()
         node, self._node = self._node, None
         if node is not None:

@@ -11,27 +11,31 @@ _FOLDER: Final = files("durable.backends.redis") / "scripts"
 _PRELUDE: Final = (_FOLDER / "prelude.lua").read_text("utf-8")
 
 
-def _script(name: str, *, reads: bool = False) -> Script:
-    # The first line makes the server refuse the whole script when it is out of memory, and undeclared keys.
-    shebang = "#!lua flags=no-writes" if reads else "#!lua"
+def _script(name: str, flags: str = "allow-oom") -> Script:
+    # The first line makes the server refuse undeclared keys, and the whole of a script when it is out of memory: only
+    # of one that takes something in. What runs may end then, and what has ended can be deleted.
+    shebang = f"#!lua flags={flags}" if flags else "#!lua"
     return Script(name, f"{shebang}\n{_PRELUDE}\n{(_FOLDER / f'{name}.lua').read_text('utf-8')}")
 
 
+_INTAKE: Final = ""
+_READ: Final = "no-writes"
+
 META: Final = _script("meta")
-CREATE: Final = _script("create")
+CREATE: Final = _script("create", _INTAKE)
 CLAIM: Final = _script("claim")
 COMMIT: Final = _script("commit")
-POST: Final = _script("post")
+POST: Final = _script("post", _INTAKE)
 WATCH: Final = _script("watch")
 TELL: Final = _script("tell")
-SWEEP: Final = _script("sweep", reads=True)
+SWEEP: Final = _script("sweep", _READ)
 FIRE: Final = _script("fire")
 TAKEOVER: Final = _script("takeover")
 DUE: Final = _script("due")
 ERASE: Final = _script("erase")
-FIND: Final = _script("find", reads=True)
+FIND: Final = _script("find", _READ)
 BEAT: Final = _script("beat")
-LIVE: Final = _script("live", reads=True)
+LIVE: Final = _script("live", _READ)
 
 ALL: Final = (
     META, CREATE, CLAIM, COMMIT, POST, WATCH, TELL, SWEEP, FIRE, TAKEOVER, DUE, ERASE, FIND, BEAT, LIVE

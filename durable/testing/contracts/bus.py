@@ -102,6 +102,16 @@ class BusContract:
             peers[-1].publish([execution_topic(str(index))])
             await ear.listen()
 
+    async def test_what_is_published_right_before_closing_is_heard(self, peers: Sequence[EventBus]) -> None:
+        ear = Ear()
+        await peers[0].subscribe("t", ear)
+        for publisher in peers[1:]:
+            await ear.hears(lambda publisher=publisher: publisher.publish(["t"]))  # it is connected
+            publisher.publish(["t"])
+            await publisher.close()
+            await ear.listen()
+            await publisher.open()
+
     async def test_every_handler_of_a_topic_is_called(self, bus: EventBus) -> None:
         ears = [Ear() for _ in range(5)]
         for ear in ears:
