@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from benchmarks import report
 from benchmarks.figures import BACKENDS
 from benchmarks.one import WORKLOADS
+from benchmarks.servers import broker_run
 from benchmarks.worlds import process
 
 _HAVE_CEILING = {"w1", "w2", "w3", "w5", "w6"}
@@ -68,7 +69,8 @@ def main() -> None:
     machine = report.machine()
     if machine["busy"]:
         print(f"This machine is busy (load {machine['load']}): the times will be too long.", file=sys.stderr)
-    found = report.rows(asyncio.run(run(given)))
+    with broker_run():  # the measurements, processes of their own, join it
+        found = report.rows(asyncio.run(run(given)))
     if given.output == "json":
         records = [row.record() for row in found]
         print(

@@ -6,8 +6,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-BACKENDS = ("memory", "sqlite-full", "sqlite-normal")
-SQLITE = ("sqlite-full", "sqlite-normal")
+REDIS = ("redis", "redis+rabbitmq")
+SHARED = ("sqlite-full", "sqlite-normal", *REDIS)
+"""Those that several processes can work on."""
+BACKENDS = ("memory", *SHARED)
 
 Limits = Mapping[str, float]
 """Backend -> limit."""

@@ -18,7 +18,7 @@ from benchmarks import (
     w6_fanout,
     w7_takeover,
 )
-from benchmarks.figures import BACKENDS, SQLITE, Figure
+from benchmarks.figures import BACKENDS, SHARED, Figure
 from benchmarks.worlds import World, say, world
 
 
@@ -37,7 +37,7 @@ WORKLOADS = {
         (module.__doc__ or "").partition("\n")[0],
         module.FIGURES,
         module.measure,
-        SQLITE if module is w7_takeover else BACKENDS,
+        SHARED if module is w7_takeover else BACKENDS,
     )
     for name, module in {
         "w1": w1_throughput,

@@ -13,9 +13,9 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from benchmarks.figures import SQLITE, Figure, count, on
+from benchmarks.figures import SHARED, Figure, count, on
 from benchmarks.w1_throughput import increased
-from benchmarks.worlds import World, open_durable, process, say, told_to_go
+from benchmarks.worlds import Place, World, process, say, told_to_go
 from durable import (
     Context,
     Durable,
@@ -32,10 +32,10 @@ SWEEP = 0.25
 PATIENCE = 60.0
 
 FIGURES = (
-    Figure("all done s", goal=on(SQLITE, 1.5)),
-    Figure("first progress s", must=on(SQLITE, LEASE + 1), goal=on(SQLITE, 0.5)),
-    Figure("stuck", must=on(SQLITE, 0), goal=on(SQLITE, 0)),
-    Figure("lost", must=on(SQLITE, 0), goal=on(SQLITE, 0)),
+    Figure("all done s", goal=on(SHARED, 1.5)),
+    Figure("first progress s", must=on(SHARED, LEASE + 1), goal=on(SHARED, 0.5)),
+    Figure("stuck", must=on(SHARED, 0), goal=on(SHARED, 0)),
+    Figure("lost", must=on(SHARED, 0), goal=on(SHARED, 0)),
     Figure("done when killed %"),
 )
 
@@ -67,7 +67,10 @@ async def measure(world: World, scale: float) -> dict[str, float]:
         handles = await asyncio.gather(*(durable.start(mortal_steps, n) for n in range(executions)))
         mine = count(executions, 0.15)
         module = "benchmarks.w7_takeover"
-        async with process(module, world.url, mine) as victim, process(module, world.url, 0) as peer:
+        async with (
+            process(module, world.place.text, mine) as victim,
+            process(module, world.place.text, 0) as peer,
+        ):
             assert [await victim.says(), await peer.says()] == ["ready", "ready"]
             victim.go()
             # So that the victim has its share, however few there are.
@@ -100,14 +103,14 @@ async def _end(durable: Durable, handle: Handle[int]) -> Execution | None:
         return None
 
 
-async def work(url: str, dies_after: int) -> None:
+async def work(place: Place, dies_after: int) -> None:
     global _dies_after  # noqa: PLW0603 - it is a setting of this process
     _dies_after = dies_after
     say("ready")
     if await told_to_go():
-        async with open_durable(url, [mortal_steps], lease=LEASE, sweep=SWEEP):
+        async with place.durable(mortal_steps, lease=LEASE, sweep=SWEEP):
             await told_to_go()
 
 
 if __name__ == "__main__":
-    asyncio.run(work(sys.argv[1], int(sys.argv[2])))
+    asyncio.run(work(Place.parse(sys.argv[1]), int(sys.argv[2])))

@@ -1,4 +1,4 @@
-"""Where a workload runs: a `Durable` on a backend in a directory of its own, and other processes on the same store."""
+"""Where a workload runs: a `Durable` on a backend with nothing in it, and other processes on the same store."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import json
 import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
+from benchmarks.servers import amqp_url, broker_run, redis_url
 from durable import Durable, ExecutionStatus, Handle
 from durable.workflow import AnyWorkflow
 
@@ -25,11 +26,37 @@ _PATIENCE = 300.0
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a `Durable` works. Another process is told by `text`."""
+
+    store: str
+    queue: str | None = None
+    namespace: str = "default"
+
+    @property
+    def text(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def parse(cls, text: str) -> Place:
+        return cls(**json.loads(text))
+
+    def durable(self, *workflows: AnyWorkflow, **settings: Any) -> Durable:
+        return Durable(
+            workflows,
+            store=self.store,
+            queue=self.queue,
+            namespace=self.namespace,
+            **{"concurrency": CONCURRENCY, **settings},
+        )
+
+
+@dataclass(frozen=True)
 class World:
     """A backend with nothing in it."""
 
     backend: str
-    url: str
+    place: Place
     directory: Path
 
     @property
@@ -38,20 +65,24 @@ class World:
         return self.backend != "memory"
 
     def durable(self, *workflows: AnyWorkflow, **settings: Any) -> Durable:
-        return open_durable(self.url, workflows, **settings)
+        return self.place.durable(*workflows, **settings)
 
 
 @contextmanager
 def world(backend: str) -> Iterator[World]:
+    if backend == "memory":
+        yield World(backend, Place(f"memory://{uuid4().hex}"), Path())
+        return
+    if backend.startswith("redis"):
+        with broker_run() as run, redis_url(run) as store:
+            queue = amqp_url(run) if "rabbitmq" in backend else None
+            yield World(backend, Place(store, queue, f"bench-{uuid4().hex[:12]}"), Path())
+        return
     with TemporaryDirectory(prefix="durable-bench-") as name:
         directory = Path(name)
         synchronous = backend.removeprefix("sqlite-")
-        url = f"sqlite:///{directory / 'bench.db'}?synchronous={synchronous}"
-        yield World(backend, f"memory://{uuid4().hex}" if backend == "memory" else url, directory)
-
-
-def open_durable(url: str, workflows: Iterable[AnyWorkflow], **settings: Any) -> Durable:
-    return Durable(workflows, store=url, **{"concurrency": CONCURRENCY, **settings})
+        store = f"sqlite:///{directory / 'bench.db'}?synchronous={synchronous}"
+        yield World(backend, Place(store), directory)
 
 
 async def until_waiting(handle: Handle[Any]) -> None:

@@ -22,12 +22,10 @@ Members of the zsets without a score are texts whose order is the order of the i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, final
+from typing import final
 from zlib import crc32
 
 from durable.protocols import id_root
-
-_MOST_CACHED: Final = 4096
 
 
 @final
@@ -51,58 +49,98 @@ class Partition:
 
 @final
 class Keys:
-    """The keys of one execution, in the order in which each script declares them."""
+    """The keys of one execution, in the order in which each script declares them.
 
-    __slots__ = ("claim", "commit", "create", "erase", "fire", "part", "post", "step", "tell", "watch", "x")
+    They are put together when they are asked for: most executions need few of them, and few times.
+    """
+
+    __slots__ = ("_id", "part", "x")
 
     def __init__(self, part: Partition, execution_id: str) -> None:
-        x, history, unread, consumed, values, seen, timers, watched = (
-            f"{part.prefix}{letter}:{execution_id}" for letter in "xhucvmyw"
-        )
         self.part = part
-        self.x = x
-        self.create = (x, part.keys, part.ready, part.later, part.timers, part.index, watched)
-        self.claim = (x, history, unread, part.ready, part.rung, part.later, part.owned, part.index)
-        self.step = (x, history, unread)
+        self._id = execution_id
+        self.x = self._key("x")
+
+    @property
+    def create(self) -> tuple[str, ...]:
+        part = self.part
+        return (self.x, part.keys, part.ready, part.later, part.timers, part.index, self.watched)
+
+    @property
+    def claim(self) -> tuple[str, ...]:
+        part = self.part
+        return (*self.step, part.ready, part.rung, part.later, part.owned, part.index)
+
+    @property
+    def step(self) -> tuple[str, ...]:
         """Enough for a commit of records alone."""
-        self.commit = (
-            x, history, unread, part.owned, part.index, part.closed, part.ready, part.later, part.timers,
-            timers, watched, part.outbox, consumed, values, seen,
+        return (self.x, self.history, self.unread)
+
+    @property
+    def commit(self) -> tuple[str, ...]:
+        part = self.part
+        return (
+            *self.step, part.owned, part.index, part.closed, part.ready, part.later, part.timers,
+            self.timers, self.watched, part.outbox, self.consumed, self.values, self._key("m"),
         )  # fmt: skip
-        self.post = (
-            x, unread, seen, part.ready, part.rung, part.later, part.index, part.timers, part.closed,
-            watched, part.outbox,
+
+    @property
+    def post(self) -> tuple[str, ...]:
+        part = self.part
+        return (
+            self.x, self.unread, self._key("m"), part.ready, part.rung, part.later, part.index, part.timers,
+            part.closed, self.watched, part.outbox,
         )  # fmt: skip
-        self.watch = (x, watched)
-        self.tell = (x, unread, seen, part.ready)
-        self.fire = (x, history, timers, part.timers, unread, part.ready, part.rung, part.later)
-        self.erase = (
-            x, history, unread, consumed, values, seen, timers, watched, part.keys, part.closed, part.index
+
+    @property
+    def watch(self) -> tuple[str, ...]:
+        return (self.x, self.watched)
+
+    @property
+    def tell(self) -> tuple[str, ...]:
+        return (self.x, self.unread, self._key("m"), self.part.ready)
+
+    @property
+    def fire(self) -> tuple[str, ...]:
+        part = self.part
+        return (
+            self.x, self.history, self.timers, part.timers, self.unread, part.ready, part.rung, part.later
+        )  # fmt: skip
+
+    @property
+    def erase(self) -> tuple[str, ...]:
+        part = self.part
+        return (
+            *self.step, self.consumed, self.values, self._key("m"), self.timers, self.watched, part.keys,
+            part.closed, part.index,
         )  # fmt: skip
 
     @property
     def history(self) -> str:
-        return self.commit[1]
+        return self._key("h")
 
     @property
     def unread(self) -> str:
-        return self.commit[2]
+        return self._key("u")
 
     @property
     def timers(self) -> str:
-        return self.commit[9]
+        return self._key("y")
 
     @property
     def watched(self) -> str:
-        return self.commit[10]
+        return self._key("w")
 
     @property
     def consumed(self) -> str:
-        return self.commit[12]
+        return self._key("c")
 
     @property
     def values(self) -> str:
-        return self.commit[13]
+        return self._key("v")
+
+    def _key(self, letter: str) -> str:
+        return f"{self.part.prefix}{letter}:{self._id}"
 
 
 @final
@@ -115,19 +153,13 @@ class Keyspace:
         self.partitions = [
             _partition(f"{{{namespace}:p{number:02}}}:", number) for number in range(partitions)
         ]
-        self._cache: dict[str, Keys] = {}
 
     def partition_of(self, text: str) -> Partition:
         """Where an execution with this id root, or an event with this id, is kept."""
         return self.partitions[crc32(text.encode()) % len(self.partitions)]
 
     def of(self, execution_id: str) -> Keys:
-        keys = self._cache.get(execution_id)
-        if keys is None:
-            if len(self._cache) >= _MOST_CACHED:
-                self._cache.clear()
-            keys = self._cache[execution_id] = Keys(self.partition_of(id_root(execution_id)), execution_id)
-        return keys
+        return Keys(self.partition_of(id_root(execution_id)), execution_id)
 
 
 def meta_key(namespace: str) -> str:

@@ -90,6 +90,8 @@ class RedisWire(Wire):
         self._servers: Topology | None = None
         self._grade: Grade | None = None
         self._judging: asyncio.Task[None] | None = None
+        self._lessons: set[tuple[str, Node]] = set()
+        """Scripts whose source is under way, and where to."""
         self.sent = sent
         """Grows with each command and each write: a test can count round trips."""
 
@@ -129,9 +131,8 @@ class RedisWire(Wire):
         rest = (len(keys), *keys, *args)
         packed = pack(("EVALSHA", script.sha, *rest))
         answer = await self._ask(packed, keys[0], op_id)
-        if isinstance(answer, ReplyError) and answer.code == "NOSCRIPT":
-            # A server that is new, or was told to forget its scripts. This one loads it, too.
-            answer = await self._ask(pack(("EVAL", script.source, *rest)), keys[0], op_id)
+        if _is_unknown(answer):
+            answer = await self._teach(script, packed, rest, op_id)
         return self._reply(answer)
 
     @override
@@ -236,6 +237,25 @@ class RedisWire(Wire):
             if not isinstance(answer, Failure):
                 return answer
 
+    async def _teach(
+        self, script: Script, packed: bytes, rest: tuple[Word, ...], op_id: str | None
+    ) -> Reply | ReplyError:
+        """Run a script on a server that is new, or was told to forget its scripts.
+
+        Thousands of calls may find this out together: one of them takes the source along, and the others go behind it.
+        """
+        key = str(rest[1])
+        lesson = (script.sha, self._topology.node_of(key))
+        if lesson in self._lessons:
+            answer = await self._ask(packed, key, op_id)
+            if not _is_unknown(answer):
+                return answer
+        self._lessons.add(lesson)
+        try:
+            return await self._ask(pack(("EVAL", script.source, *rest)), key, op_id)
+        finally:
+            self._lessons.discard(lesson)
+
     @property
     def _topology(self) -> Topology:
         if self._servers is None:
@@ -244,3 +264,7 @@ class RedisWire(Wire):
 
     def _closed(self) -> StoreUnavailable:
         return StoreUnavailable(f"the connection to the Redis at {self._shown} is closed", "open() it first")
+
+
+def _is_unknown(answer: Reply | ReplyError) -> bool:
+    return isinstance(answer, ReplyError) and answer.code == "NOSCRIPT"

@@ -106,7 +106,7 @@ class BusContract:
         ear = Ear()
         await peers[0].subscribe("t", ear)
         for publisher in peers[1:]:
-            await ear.hears(lambda publisher=publisher: publisher.publish(["t"]))  # it is connected
+            await ear.hears(partial(publisher.publish, ["t"]))  # it is connected
             publisher.publish(["t"])
             await publisher.close()
             await ear.listen()
