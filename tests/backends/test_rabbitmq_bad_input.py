@@ -66,12 +66,12 @@ async def test_a_broker_without_tls(amqp_url: str) -> None:
 async def test_a_queue_with_other_arguments_is_explained(amqp_url: str, namespace: str) -> None:
     connection = await aiormq.connect(amqp_url)
     channel = await connection.channel()
-    await channel.queue_declare(f"{namespace}.dead", durable=True)
+    await channel.queue_declare(f"{namespace}:dead", durable=True)
     error = await refused(amqp_url, namespace)
-    assert f"queue {namespace}.dead" in str(error)
+    assert f"queue {namespace}:dead" in str(error)
     assert "inequivalent arg 'x-" in str(error)
     assert "declare=passive" in error.hint
-    await channel.queue_delete(f"{namespace}.dead")
+    await channel.queue_delete(f"{namespace}:dead")
     await connection.close()
 
 
@@ -85,12 +85,12 @@ async def test_a_work_queue_with_other_arguments_costs_no_start(amqp_url: str, n
     connection = await aiormq.connect(amqp_url)
     channel = await connection.channel()
     for band in ("p0", "p1", "p2"):
-        await channel.queue_declare(f"{namespace}.q.default.{band}", durable=True)
+        await channel.queue_declare(f"{namespace}:q:default:{band}", durable=True)
     settings = {"store": f"memory://{namespace}", "queue": amqp_url, "namespace": namespace, "sweep": 0.1}
     async with Durable([order], worker=False, **settings) as client, Durable([order], **settings):
         assert await client.start_and_wait(order, timeout=20) == 1
     for band in ("p0", "p1", "p2"):
-        await channel.queue_delete(f"{namespace}.q.default.{band}")
+        await channel.queue_delete(f"{namespace}:q:default:{band}")
     await connection.close()
 
 

@@ -73,7 +73,7 @@ Fault = Callable[[RabbitNode, Pair], Awaitable[object]]
 
 async def delete_queues(node: RabbitNode, pair: Pair) -> None:
     for band in BANDS:
-        await node.ctl("delete_queue", f"{pair.namespace}.q.default.{band}")
+        await node.ctl("delete_queue", f"{pair.namespace}:q:default:{band}")
 
 
 async def restart(node: RabbitNode, pair: Pair) -> None:
@@ -189,11 +189,13 @@ async def test_a_message_that_is_not_ours_goes_to_the_dead_ones_and_disturbs_nob
     connection = await aiormq.connect(private_rabbit.url)
     channel = await connection.channel()
     work = asyncio.create_task(pair.receiver.receive(WANTED, limit=1))
-    await channel.basic_publish(body, exchange=f"{pair.namespace}.work", routing_key="default.p1")
+    await channel.basic_publish(
+        body, exchange=f"{pair.namespace}:work", routing_key=f"{pair.namespace}:q:default:p1"
+    )
     await until(lambda: pair.receiver.figures["malformed"] == 1)
 
     async def is_dead() -> bool:
-        declared = await channel.queue_declare(f"{pair.namespace}.dead", passive=True)
+        declared = await channel.queue_declare(f"{pair.namespace}:dead", passive=True)
         return declared.message_count == 1
 
     await until(is_dead)
@@ -217,3 +219,42 @@ async def test_a_busy_worker_leaves_what_it_has_no_slot_for_to_others(
             theirs |= {delivery.doorbell.id for delivery in await other.receive(WANTED, limit=100)}
     assert theirs == {each.id for each in bells} - {mine.doorbell.id}
     await other.close()
+
+
+@pytest.mark.parametrize(
+    ("namespace", "queue"),
+    [("amq", "default"), ("amq.direct", "default"), ("a", "b:q:c"), ("a", "list[0]"), ("n" * 100, "q" * 200)],
+    ids=["amq", "amq.direct", "colons", "brackets", "long"],
+)
+async def test_any_name_of_ours_is_a_name_on_the_broker(
+    private_rabbit: RabbitNode, namespace: str, queue: str
+) -> None:
+    ringer = RabbitQueue(Location.parse(private_rabbit.url), namespace)
+    receiver = RabbitQueue(Location.parse(private_rabbit.url), namespace)
+    await ringer.open()
+    await receiver.open()
+    rung = Doorbell(ids.execution_id(), "order", "1", queue)
+    ringer.ring([rung])
+    async with asyncio.timeout(SOON):
+        [delivery] = await receiver.receive(Wanted((queue,), frozenset({"order@1"})), limit=1)
+    assert delivery.doorbell == rung
+    receiver.ack(delivery)
+    await receiver.close()
+    await ringer.close()
+
+
+async def test_doorbells_that_nobody_wants_do_not_circle_for_ever(pair: Pair) -> None:
+    waiting = asyncio.create_task(pair.receiver.receive(WANTED, limit=1))
+    pair.ringer.ring([Doorbell(ids.execution_id(), "unknown", "1", "default") for _ in range(20)])
+    received = [0]
+
+    async def is_still() -> bool:
+        before = received[-1]
+        received.append(pair.receiver.figures["received"])
+        await asyncio.sleep(0.5)
+        return 0 < before == pair.receiver.figures["received"]
+
+    await until(is_still, within=SOON)
+    waiting.cancel()
+    await asyncio.wait((waiting,))
+    await pair.rings_through()

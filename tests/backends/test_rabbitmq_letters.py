@@ -19,8 +19,8 @@ BELLS = st.builds(
 
 @given(st.lists(BELLS, min_size=1, max_size=MOST_BELLS))
 def test_what_is_written_is_read(bells: list[Doorbell]) -> None:
-    read = decode("shop", encode("shop", "mail", bells))
-    assert read == bells
+    read, hops = decode("shop", encode("shop", "mail", bells, 3))
+    assert (read, hops) == (bells, 3)
     assert [bell.ready_at for bell in read] == [bell.ready_at for bell in bells]
 
 
@@ -60,12 +60,13 @@ def test_any_json_is_a_letter_or_refused(value: object) -> None:
         {"bells": [["x", "order", "1", 2**63, 0, 0]]},
         {"bells": [["x", "order", "1", True, 0, 0]]},
         {"bells": [["x", "order", "1", 0, 0]]},
+        {"hops": -1},
         {"more": 1},
     ],
     ids=str,
 )
 def test_what_is_nearly_a_letter_is_refused(change: dict[str, object]) -> None:
-    letter = {"v": 1, "ns": "shop", "queue": "mail", "bells": [["x", "order", "1", 0, 0, 0]]}
+    letter = {"v": 1, "ns": "shop", "queue": "mail", "hops": 0, "bells": [["x", "order", "1", 0, 0, 0]]}
     decode("shop", json.dumps(letter).encode())
     with pytest.raises(MalformedLetter):
         decode("shop", json.dumps(letter | change).encode())

@@ -54,7 +54,7 @@ class ServerNemesis:
         self._redis = redis
         self._rabbit = rabbit
         self._chance = chance
-        self._queues = [f"{fleet.site.namespace}.q.default.p{band}" for band in range(3)]
+        self._queues = [f"{fleet.site.namespace}:q:default:p{band}" for band in range(3)]
         quick: list[tuple[str, Callable[[], Awaitable[object]]]] = [
             ("redis killed", self._kill_redis),
             ("redis killed", self._kill_redis),

@@ -8,8 +8,8 @@
 ring ──▶ desk of this process ─────────────────────────────────────────▶ receive
   └────▶ Publisher ─ letters of many doorbells ─▶ broker ─▶ Consumer ─▶ desk
 
-ns.work ─ direct, by queue and band ─▶ ns.q.<queue>.p2, .p1, .p0     greater priority, none, less
-                                          └─ dead letters ─▶ ns.dlx ─▶ ns.dead
+ns:work ─ direct, by queue and band ─▶ ns:q:<queue>:p2, :p1, :p0     greater priority, none, less
+                                          └─ dead letters ─▶ ns:dlx ─▶ ns:dead
 """
 
 from __future__ import annotations

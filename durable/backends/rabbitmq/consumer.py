@@ -30,9 +30,11 @@ _CALL_S: Final = 2.0
 class Letter:
     """What a message brought. It is acknowledged when each of its doorbells is settled."""
 
-    __slots__ = ("_channel", "_open", "_tag")
+    __slots__ = ("_channel", "_open", "_tag", "hops")
 
-    def __init__(self, channel: AbstractChannel, tag: int, number: int) -> None:
+    def __init__(self, channel: AbstractChannel, tag: int, number: int, hops: int) -> None:
+        self.hops = hops
+        """How often its doorbells were rung on by somebody who had no use for them."""
         self._channel = channel
         self._tag = tag
         self._open = number
@@ -158,7 +160,7 @@ class Consumer:
         assert tag is not None
         self.received += 1
         try:
-            bells = decode(self._namespace, message.body)
+            bells, hops = decode(self._namespace, message.body)
         except MalformedLetter as error:
             self.malformed += 1
             log.warning("a message on %s is not ours: %s", message.routing_key, error)
@@ -168,7 +170,7 @@ class Consumer:
                 if is_mine(failure):
                     raise
             return
-        self._deliver(Letter(channel, tag, len(bells)), bells)
+        self._deliver(Letter(channel, tag, len(bells), hops), bells)
 
     async def _check(self) -> None:
         """A consumer may be connected and dead: letters wait there, somebody waits here, and nothing comes."""

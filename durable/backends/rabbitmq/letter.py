@@ -28,21 +28,27 @@ class _Letter(BaseModel):
     v: Literal[1] = 1
     ns: str
     queue: _Name
+    hops: Annotated[int, Field(ge=0, le=1000)]
     bells: Annotated[
         list[tuple[_Name, _Name, _Version, _Int, _Int, _Int]], Field(min_length=1, max_length=MOST_BELLS)
     ]
     """Id, workflow, version, priority, crashes, ready since."""
 
 
-def encode(namespace: str, queue: str, bells: Sequence[Doorbell]) -> bytes:
+def encode(namespace: str, queue: str, bells: Sequence[Doorbell], hops: int = 0) -> bytes:
+    """`hops`: how often these were rung on by somebody who had no use for them."""
     rows = [
         (bell.id, bell.workflow, bell.version, bell.priority, bell.crashes, bell.ready_at) for bell in bells
     ]
-    return _Letter.model_construct(v=1, ns=namespace, queue=queue, bells=rows).model_dump_json().encode()
+    letter = _Letter.model_construct(v=1, ns=namespace, queue=queue, hops=hops, bells=rows)
+    return letter.model_dump_json().encode()
 
 
-def decode(namespace: str, body: bytes) -> list[Doorbell]:
-    """Raises: `MalformedLetter` for any bytes that `encode` did not make, in this namespace."""
+def decode(namespace: str, body: bytes) -> tuple[list[Doorbell], int]:
+    """The doorbells, and how often they were rung on.
+
+    Raises: `MalformedLetter` for any bytes that `encode` did not make, in this namespace.
+    """
     if len(body) > _MOST_BYTES:
         raise MalformedLetter(f"it has {len(body)} bytes")
     try:
@@ -51,7 +57,8 @@ def decode(namespace: str, body: bytes) -> list[Doorbell]:
         raise MalformedLetter(f"it is no letter: {error.errors()[0]['type']}") from None
     if letter.ns != namespace:
         raise MalformedLetter("it is of another namespace")
-    return [
+    bells = [
         Doorbell(id, workflow, version, letter.queue, priority, crashes, ready_at)
         for id, workflow, version, priority, crashes, ready_at in letter.bells
     ]
+    return bells, letter.hops

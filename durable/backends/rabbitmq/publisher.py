@@ -40,7 +40,8 @@ class Publisher:
         self._namespace = namespace
         self._topology = topology
         self._link = Link(location, "publishing", set_up=self._set_up, confirms=True)
-        self._waiting: dict[Destination, list[Doorbell]] = defaultdict(list)
+        self._waiting: dict[tuple[Destination, int], list[Doorbell]] = defaultdict(list)
+        """By destination, and by how often they were rung on."""
         self._number = 0
         self._declared: set[Destination] = set()
         self._sending: set[asyncio.Task[None]] = set()
@@ -66,13 +67,13 @@ class Publisher:
         if self._sending:
             await asyncio.wait(self._sending)
 
-    def put(self, bells: Sequence[Doorbell]) -> None:
+    def put(self, bells: Sequence[Doorbell], hops: int = 0) -> None:
         """Send them soon. Returns at once."""
         if self._number + len(bells) > _MOST_WAITING:
             self._lose(len(bells), "too many are waiting")
             return
         for bell in bells:
-            self._waiting[bell.queue, band_of(bell.priority)].append(bell)
+            self._waiting[(bell.queue, band_of(bell.priority)), hops].append(bell)
         self._number += len(bells)
         if self._number and not self._is_scheduled:
             self._is_scheduled = True
@@ -89,20 +90,20 @@ class Publisher:
         waiting, self._waiting = self._waiting, defaultdict(list)
         self._number = 0
         is_broken = asyncio.get_running_loop().time() < self._broken_until
-        for destination, bells in waiting.items():
+        for (destination, hops), bells in waiting.items():
             for start in range(0, len(bells), MOST_BELLS):
                 letter = bells[start : start + MOST_BELLS]
                 if self._link.channel is None or is_broken or len(self._sending) >= _MOST_IN_FLIGHT:
                     self._lose(len(letter), "the broker is away or busy")
                     continue
-                task = asyncio.create_task(self._publish(destination, letter))
+                task = asyncio.create_task(self._publish(destination, letter, hops))
                 self._sending.add(task)
                 task.add_done_callback(self._sending.discard)
 
-    async def _publish(self, destination: Destination, bells: Sequence[Doorbell]) -> None:
+    async def _publish(self, destination: Destination, bells: Sequence[Doorbell], hops: int) -> None:
         channel = self._link.channel
         assert channel is not None
-        body = encode(self._namespace, destination[0], bells)
+        body = encode(self._namespace, destination[0], bells, hops)
         try:
             async with asyncio.timeout(_PUBLISH_S):
                 if destination not in self._declared:

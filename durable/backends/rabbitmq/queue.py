@@ -16,6 +16,7 @@ from durable.backends.rabbitmq.topology import Topology
 from durable.protocols import Delivery, Doorbell, DurableQueue, Wanted
 
 _HOLD_S: Final = 0.1
+_MOST_HOPS: Final = 10
 
 
 @final
@@ -160,13 +161,19 @@ class RabbitQueue(DurableQueue):
         self._at_hand = [held for held in self._at_hand if not held.was_seen]
         for held in self._at_hand:
             held.was_seen = True
-        self._publisher.put([held.bell for held in left])
         for held in left:
+            self._ring_on(held)
             self._let_go(held)
         if not self._receivers:
             self._consumer.want(())
         if self._at_hand:
             self._watch()
+
+    def _ring_on(self, held: _Held) -> None:
+        """Let others have it; what went from one to the other for long is left to the sweep of who wants it."""
+        hops = held.letter.hops + 1 if held.letter is not None else 1
+        if hops <= _MOST_HOPS:
+            self._publisher.put((held.bell,), hops)
 
 
 _turns = count()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any, Final, final
 
 from aiormq.abc import AbstractChannel
@@ -18,6 +19,11 @@ BANDS: Final = ("p2", "p1", "p0")
 """Greater priority, none, less: each a queue, because quorum queues know no priorities on every version."""
 
 
+_BRACKETS: Final = str.maketrans("[]", "@,")
+"""AMQP clients take no brackets; `@` and `,` are in no name of ours."""
+_LONGEST: Final = 255
+
+
 def band_of(priority: int) -> str:
     return "p1" if priority == 0 else "p2" if priority > 0 else "p0"
 
@@ -27,27 +33,31 @@ class Topology:
     """The exchanges and queues of one namespace."""
 
     def __init__(self, namespace: str, *, passive: bool, shown: str) -> None:
-        self._namespace = namespace
         self._passive = passive
         self._shown = shown
-        self.exchange = f"{namespace}.work"
-        self._dead_letters = f"{namespace}.dlx"
-        self._dead = f"{namespace}.dead"
+        # No namespace has a colon, so none of these names is within another namespace. Those in `amq.` are the broker's.
+        self._prefix = f":{namespace}" if namespace.startswith("amq.") else namespace
+        self.exchange = f"{self._prefix}:work"
+        self.dead = f"{self._prefix}:dead"
+        self._dead_letters = f"{self._prefix}:dlx"
 
     def name(self, queue: str, band: str) -> str:
-        return f"{self._namespace}.q.{queue}.{band}"
+        name = f"{self._prefix}:q:{queue.translate(_BRACKETS)}:{band}"
+        if len(name) <= _LONGEST:
+            return name
+        return f"{self._prefix}:q:+{sha256(queue.encode()).hexdigest()}:{band}"
 
     def key(self, queue: str, band: str) -> str:
         """What routes a letter there."""
-        return f"{queue}.{band}"
+        return self.name(queue, band)
 
     async def declare_exchanges(self, channel: AbstractChannel) -> None:
         """Raises: `QueueUnavailable` when they exist otherwise, or when we may not declare them."""
         await self._exchange(channel, self.exchange, "direct")
         await self._exchange(channel, self._dead_letters, "fanout")
-        await self._queue(channel, self._dead, {"x-queue-type": "quorum", "x-max-length": 100_000})
+        await self._queue(channel, self.dead, {"x-queue-type": "quorum", "x-max-length": 100_000})
         if not self._passive:
-            await channel.queue_bind(self._dead, self._dead_letters)
+            await channel.queue_bind(self.dead, self._dead_letters)
 
     async def declare_queue(self, channel: AbstractChannel, queue: str, band: str) -> None:
         """Raises as `declare_exchanges`."""
