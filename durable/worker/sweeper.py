@@ -80,7 +80,12 @@ class Sweeper:
         sweeping = now - self._swept_at >= self._interval_ms
         # All at once, so that a store can put them into one round trip. The leases that a tick goes by are those of the
         # sweep before: a look at them that is old is as safe as a fresh one, and one sweep later at most.
-        work = [self._look_at(partition, sweeping) for partition in range(self.partitions)]
+        partitions = range(self.partitions)
+        work = [self._tick(partition) for partition in partitions]
+        if self._look is None:
+            work += [self._ring(partition) for partition in partitions]
+        if sweeping and self.partitions > 1:
+            work += [self._relay(partition) for partition in partitions]
         if sweeping:
             self._swept_at = now
             self._dispatcher.forget_old()
@@ -105,14 +110,6 @@ class Sweeper:
         if seen := self._dispatcher.seen:  # hints are lossy: look for news of all that runs
             news = await self._store.peek(seen)
             self._dispatcher.hear({id: tuple(entries) for id, entries in news.items()})
-
-    async def _look_at(self, partition: int, sweeping: bool) -> None:
-        work = [self._tick(partition)]
-        if sweeping and self.partitions > 1:
-            work.append(self._relay(partition))
-        if self._look is None:
-            work.append(self._ring(partition))
-        await _together(work)
 
     async def _tick(self, partition: int) -> None:
         more = True

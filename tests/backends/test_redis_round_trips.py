@@ -111,7 +111,7 @@ async def test_a_sweep_that_finds_nothing_is_three_writes_at_once(redis_url: str
         await counted.begins()
         await until(lambda: store.calls["tick"] >= 5 * partitions)
         calls = +store.calls
-        # The leases; ticks; outboxes: all under way together, each begun by a task of its own turn of the loop.
+        # Leases and ticks; outboxes, begun in the next turns of the loop: all under way together.
         assert counted.since().writes <= 3 * (calls["live"] + 1), calls
 
 

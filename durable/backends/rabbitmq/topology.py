@@ -35,7 +35,8 @@ class Topology:
     def __init__(self, namespace: str, *, passive: bool, shown: str) -> None:
         self._passive = passive
         self._shown = shown
-        # No namespace has a colon, so none of these names is within another namespace. Those in `amq.` are the broker's.
+        # No namespace has a colon, so none of these names is within another namespace. What begins with `amq.` is the
+        # broker's own.
         self._prefix = f":{namespace}" if namespace.startswith("amq.") else namespace
         self.exchange = f"{self._prefix}:work"
         self.dead = f"{self._prefix}:dead"
