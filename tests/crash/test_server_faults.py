@@ -23,7 +23,7 @@ from tests.crash.fleet import Fleet, Nursery, Site, seed
 from tests.crash.invariants import Fault
 
 _IS_LONG = os.environ.get("DURABLE_TEST_LONG") == "1"
-WORKER_FAULTS = int(os.environ.get("DURABLE_TEST_KILLS", "5000" if _IS_LONG else "75"))
+WORKER_FAULTS = int(os.environ.get("DURABLE_TEST_KILLS", "5000" if _IS_LONG else "110"))
 SERVER_FAULTS = int(os.environ.get("DURABLE_TEST_SERVER_FAULTS", "1000" if _IS_LONG else "24"))
 
 pytestmark = pytest.mark.timeout(200 + 2 * WORKER_FAULTS + 5 * SERVER_FAULTS)
