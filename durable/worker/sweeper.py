@@ -68,8 +68,10 @@ class Sweeper:
 
     def wake_at(self, at_ms: int) -> None:
         """This process has stored something that is due at that instant: be there in time."""
-        if at_ms not in self._timers[:1] and len(self._timers) < _MOST_TIMERS:
-            heappush(self._timers, at_ms)
+        heappush(self._timers, at_ms)
+        if len(self._timers) > _MOST_TIMERS:
+            # The latest are left to the ticks, which say when the next is due: far ones must not crowd out near ones.
+            self._timers = sorted(set(self._timers))[: _MOST_TIMERS // 2]
         self.loop.wake_at(at_ms)
 
     async def turn(self) -> None:

@@ -229,3 +229,16 @@ async def test_stubs_and_failures_stand_in_for_steps() -> None:
         handle = await env.durable.start(order)
         await env.advance("10s")
         assert await handle.result(1) == ["ch_1", "ch_2"]
+
+
+async def test_near_timers_are_kept_in_mind_however_many_far_ones_there_are(world: World) -> None:
+    @workflow
+    async def nothing(ctx: Context) -> None: ...
+
+    sweeper = (await world.node(nothing)).worker.sweeper
+    now = sweeper._clock.now_ms()
+    for number in range(30_000):
+        sweeper.wake_at(now + 86_400_000 + number)
+    sweeper.wake_at(now + 60_000)
+    assert sweeper._timers[0] == now + 60_000
+    assert len(sweeper._timers) <= 10_000

@@ -121,7 +121,8 @@ class RabbitQueue(DurableQueue):
         suitable = sorted((held for held in self._at_hand if wanted.wants(held.bell)), key=_Held.rank)
         taken = suitable[:limit]
         if taken:
-            self._at_hand = [held for held in self._at_hand if held not in set(taken)]
+            chosen = set(taken)
+            self._at_hand = [held for held in self._at_hand if held not in chosen]
         return taken
 
     @override
