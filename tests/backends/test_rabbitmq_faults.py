@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import aiormq
@@ -10,7 +11,7 @@ import pytest
 
 from durable.backends.rabbitmq import RabbitQueue
 from durable.backends.rabbitmq.location import Location
-from durable.backends.rabbitmq.topology import BANDS
+from durable.backends.rabbitmq.topology import BANDS, Topology
 from durable.ids import Ids
 from durable.protocols import Doorbell, Wanted
 from tests.brokers.rabbit_node import RabbitNode
@@ -99,6 +100,89 @@ FAULTS: dict[str, Fault] = {
 async def test_doorbells_come_through_again_after(fault: str, private_rabbit: RabbitNode, pair: Pair) -> None:
     await FAULTS[fault](private_rabbit, pair)
     await pair.rings_through()
+
+
+@pytest.mark.parametrize("by_whom", ["by the ringer", "by somebody else"])
+async def test_a_queue_that_is_deleted_and_declared_again_is_consumed_again_within_seconds(
+    by_whom: str, private_rabbit: RabbitNode, pair: Pair
+) -> None:
+    topology = Topology(pair.namespace, passive=False, shown="the broker")
+    for _ in range(4):  # the broker tells some consumers of it, and not others
+        waiting = asyncio.create_task(pair.receiver.receive(WANTED, limit=1))
+        async with aiormq.connect(private_rabbit.url) as connection:
+            channel = await connection.channel()
+            for band in BANDS:
+                await channel.queue_delete(topology.name("default", band))
+            if by_whom == "by somebody else":
+                for band in BANDS:
+                    await topology.declare_queue(channel, "default", band)
+        waiting.cancel()
+        await asyncio.wait((waiting,))
+        await pair.rings_through(within=5)
+
+
+async def test_a_queue_that_we_may_not_declare_is_consumed_again_soon_after_it_is_there_again(
+    private_rabbit: RabbitNode, pair: Pair
+) -> None:
+    passive = Pair(f"{private_rabbit.url}?declare=passive", pair.namespace)
+    await passive.ringer.open()
+    await passive.receiver.open()
+    await passive.rings_through()
+    waiting = asyncio.create_task(passive.receiver.receive(WANTED, limit=1))
+    await pair.ringer.close()
+    await pair.receiver.close()
+    topology = Topology(pair.namespace, passive=False, shown="the broker")
+    async with aiormq.connect(private_rabbit.url) as connection:
+        channel = await connection.channel()
+        for band in BANDS:
+            await channel.queue_delete(topology.name("default", band))
+        consumer = passive.receiver._consumer
+        await until(lambda: consumer._link.channel is None)
+        for band in BANDS:
+            await topology.declare_queue(channel, "default", band)
+    waiting.cancel()
+    await asyncio.wait((waiting,))
+    await passive.rings_through(within=5)
+    await passive.receiver.close()
+    await passive.ringer.close()
+
+
+async def test_a_lost_connection_is_one_line_in_our_log_and_the_drivers_is_the_applications_own(
+    private_rabbit: RabbitNode, pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lines(logger: str, text: str) -> list[logging.LogRecord]:
+        return [each for each in caplog.records if each.name.startswith(logger) and text in each.getMessage()]
+
+    caplog.set_level(logging.DEBUG, "durable.rabbitmq")
+    of_the_application = await aiormq.connect(private_rabbit.url)
+    await private_rabbit.ctl("close_all_connections", "test")
+    await until(lambda: len(lines("durable.rabbitmq", "is lost: CONNECTION_FORCED - test")) == 4)
+    await pair.rings_through()
+    await until(lambda: of_the_application.is_closed)
+    [theirs] = lines("aiormq", "Unexpected connection close")
+    assert theirs.levelno == logging.ERROR
+    details = lines("durable.rabbitmq.driver", "Unexpected connection close")
+    assert [each.levelname for each in details] == ["DEBUG"] * 4
+
+
+async def test_a_broker_that_is_away_is_told_of_once_by_each_connection_and_again_when_it_is_back(
+    private_rabbit: RabbitNode, pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    def number(text: str) -> int:
+        return sum(text in each.getMessage() for each in caplog.records if each.name == "durable.rabbitmq")
+
+    caplog.set_level(logging.INFO, "durable.rabbitmq")
+    await private_rabbit.ctl("stop_app")
+    await asyncio.gather(pair.ringer.close(), pair.receiver.close())
+    caplog.clear()
+    pair = Pair(f"{private_rabbit.url}?required=0", pair.namespace)
+    await pair.ringer.open()
+    await private_rabbit.ctl("eval", "ok.")  # while some more attempts fail
+    await private_rabbit.ctl("start_app")
+    await until(lambda: number("is there again") == 2, within=SOON)
+    assert number("tried again") == number("Connect call failed") == 2
+    assert not [each for each in caplog.records if each.name.startswith("aiormq")]
+    await pair.ringer.close()
 
 
 async def test_a_receive_that_was_waiting_hears_what_is_rung_after_the_fault(

@@ -24,6 +24,7 @@ from aiormq.exceptions import (
     ProbableAuthenticationError,
 )
 
+from durable.backends.rabbitmq.driver import driving, driving_context
 from durable.backends.rabbitmq.location import Location
 from durable.errors import QueueUnavailable
 
@@ -67,6 +68,8 @@ class Link:
         self._connection: AbstractConnection | None = None
         self._task: asyncio.Task[None] | None = None
         self._is_asked_to_rebuild = asyncio.Event()
+        self._trouble = ""
+        """Why there is no connection, as it was logged: each reason is logged once."""
         self.channel: AbstractChannel | None = None
         """None while there is no connection."""
         self.connections = 0
@@ -79,8 +82,10 @@ class Link:
         except QueueUnavailable as error:
             if self._location.required or not isinstance(error.__cause__, OSError | TimeoutError):
                 raise
-            log.warning("%s; it is tried again", error)
-        self._task = asyncio.create_task(self._keep(), name=f"durable.rabbitmq.{self._name}")
+            self._complain(error)
+        self._task = asyncio.create_task(
+            self._keep(), name=f"durable.rabbitmq.{self._name}", context=driving_context()
+        )
 
     async def close(self) -> None:
         """Called twice: nothing happens."""
@@ -90,10 +95,11 @@ class Link:
             await asyncio.wait((task,))
         await self._drop()
 
-    def rebuild(self, why: str) -> None:
-        """Throw the connection away, and make another."""
+    def rebuild(self, why: str | None = None) -> None:
+        """Throw the connection away, and make another. `why` is logged."""
         if self.channel is not None:
-            log.warning("the %s connection to %s is made anew: %s", self._name, self._location.shown, why)
+            if why is not None:
+                log.warning("the %s connection to %s is made anew: %s", self._name, self._location.shown, why)
             self._is_asked_to_rebuild.set()
 
     # ---- its life
@@ -108,9 +114,14 @@ class Link:
                 await self._connect()
                 pause = _FIRST_PAUSE
             except QueueUnavailable as error:
-                log.warning("%s; it is tried again", error)
+                self._complain(error)
                 await asyncio.sleep(pause * self._random.uniform(0.5, 1.0))
                 pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def _complain(self, error: QueueUnavailable) -> None:
+        if str(error) != self._trouble:
+            self._trouble = str(error)
+            log.warning("%s; the %s connection is tried again until it succeeds", error, self._name)
 
     async def _until_lost(self) -> None:
         assert self._connection is not None
@@ -127,17 +138,14 @@ class Link:
             for each in (asked, *lost):
                 each.cancel()
         if not asked.done() or asked.cancelled():
-            log.warning("the %s connection to %s is lost", self._name, self._location.shown)
+            errors = [error for each in lost if not each.cancelled() and (error := each.exception())]
+            why = _reason(errors[0]) if errors else "it was closed"
+            log.warning("the %s connection to %s is lost: %s", self._name, self._location.shown, why)
 
     async def _connect(self) -> None:
         try:
-            async with asyncio.timeout(_CONNECT_S):
-                properties: dict[str, Any] = {"connection_name": f"durable {self._name}"}
-                self._connection = await aiormq.connect(self._location.url, client_properties=properties)
-                channel = await self._connection.channel(
-                    publisher_confirms=self._confirms, on_return_raises=True
-                )
-                await self._set_up(channel)
+            with driving():
+                channel = await self._dial()
         except QueueUnavailable:
             await self._drop()
             raise
@@ -148,12 +156,24 @@ class Link:
             raise self._explained(error) from error
         self.channel = channel
         self.connections += 1
+        if self._trouble:
+            self._trouble = ""
+            log.info("the %s connection to %s is there again", self._name, self._location.shown)
         self._on_up()
+
+    async def _dial(self) -> AbstractChannel:
+        async with asyncio.timeout(_CONNECT_S):
+            properties: dict[str, Any] = {"connection_name": f"durable {self._name}"}
+            self._connection = await aiormq.connect(self._location.url, client_properties=properties)
+            channel = await self._connection.channel(publisher_confirms=self._confirms, on_return_raises=True)
+            await self._set_up(channel)
+            return channel
 
     def _explained(self, error: BaseException) -> QueueUnavailable:
         shown = self._location.shown
-        if isinstance(error.__cause__, ssl.SSLError):
-            error = error.__cause__
+        cause = error.__cause__
+        if isinstance(cause, ssl.SSLError):
+            error = cause
         match error:
             case AuthenticationError() | ProbableAuthenticationError():
                 return QueueUnavailable(
@@ -175,7 +195,7 @@ class Link:
                 return QueueUnavailable(f"{shown} does not answer", "check host and port, and the broker")
             case _:
                 return QueueUnavailable(
-                    f"{shown} cannot be reached: {type(error).__name__}",
+                    f"{shown} cannot be reached: {_reason(cause or error)}",
                     "check host and port, and the broker",
                 )
 
@@ -183,8 +203,14 @@ class Link:
         connection, self._connection, self.channel = self._connection, None, None
         if connection is not None:
             try:
-                async with asyncio.timeout(_CLOSE_S):
-                    await connection.close(None)
+                with driving():
+                    async with asyncio.timeout(_CLOSE_S):
+                        await connection.close(None)
             except FAILURES as error:
                 if is_mine(error):
                     raise
+
+
+def _reason(error: BaseException) -> str:
+    strerror = error.strerror if isinstance(error, OSError) else None
+    return strerror or str(error) or type(error).__name__

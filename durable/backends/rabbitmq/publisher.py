@@ -12,6 +12,7 @@ from aiormq.abc import AbstractChannel
 from aiormq.exceptions import PublishError
 from pamqp.commands import Basic
 
+from durable.backends.rabbitmq.driver import driving_context
 from durable.backends.rabbitmq.letter import MOST_BELLS, encode
 from durable.backends.rabbitmq.link import Link, is_mine
 from durable.backends.rabbitmq.location import Location
@@ -96,7 +97,9 @@ class Publisher:
                 if self._link.channel is None or is_broken or len(self._sending) >= _MOST_IN_FLIGHT:
                     self._lose(len(letter), "the broker is away or busy")
                     continue
-                task = asyncio.create_task(self._publish(destination, letter, hops))
+                task = asyncio.create_task(
+                    self._publish(destination, letter, hops), context=driving_context()
+                )
                 self._sending.add(task)
                 task.add_done_callback(self._sending.discard)
 
