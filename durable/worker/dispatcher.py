@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from contextvars import copy_context
 from typing import Any, final
 
@@ -40,7 +39,7 @@ log = logging.getLogger("durable.worker")
 _LONGEST_PARKED_MS = 5 * 60 * 1000
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 2.0
 _GENTLE = 0.5
-_GRACE_S = 5.0
+_GRACE_S = 1.0
 
 
 @final
@@ -108,47 +107,34 @@ class Dispatcher:
     def start(self) -> None:
         self._receiver = asyncio.create_task(self._receive(), name="durable.receive")
 
-    async def stop(self, drain_s: float) -> None:
-        """Take nothing new and let what runs go on, for `drain_s` seconds; what has not ended by then is given back for
-        others to go on with. In the second half of that time no new step begins, so that none is cut off and repeated
-        that takes less."""
+    async def drain(self, seconds: float) -> None:
+        """Take nothing new, and let what runs go on for so long. In the second half of that time no new step begins, so
+        that none is cut off and repeated that takes less."""
         self._is_leaving = True
         if self._receiver is not None:
             self._receiver.cancel()
             await asyncio.wait((self._receiver,))
-        await self._drain(drain_s * (1 - _GENTLE))
+        await self._wait_unhurried(seconds * (1 - _GENTLE))
         for attempt in self._attempts():
             attempt.release()
-        await self._drain(drain_s * _GENTLE)
+        await self._wait_unhurried(seconds * _GENTLE)
+
+    async def give_back(self) -> None:
+        """Come back when others may go on with what still runs here."""
         if self._running:
             log.warning("%d executions are given back in the middle of a step", len(self._running))
         for attempt in self._attempts():
             attempt.release(now=True)
-        await self._wait_for_all(_GRACE_S)
-        self._stopped = True
-        tasks = tuple(self._tasks)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=_GRACE_S)
-        for attempt, _ in self._parked.values():
-            attempt.let_go()
-        self._parked.clear()
+        await self._all_ended.wait()
 
     def _attempts(self) -> list[Attempt]:
         return [attempt for attempt in self._running.values() if attempt is not None]
 
-    async def _wait_for_all(self, seconds: float) -> None:
-        if self._running:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._all_ended.wait()
-
-    async def _drain(self, seconds: float) -> None:
+    async def _wait_unhurried(self, seconds: float) -> None:
         """Wait for all, unless somebody is in a hurry."""
         hurried = asyncio.create_task(self._hurried.wait())
-        ended = asyncio.create_task(self._wait_for_all(seconds))
-        await asyncio.wait((hurried, ended), return_when=asyncio.FIRST_COMPLETED)
+        ended = asyncio.create_task(self._all_ended.wait())
+        await asyncio.wait((hurried, ended), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()
         ended.cancel()
 
@@ -159,13 +145,13 @@ class Dispatcher:
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.wait(tasks)
+            await asyncio.wait(tasks, timeout=_GRACE_S)
         for attempt, _ in self._parked.values():
             attempt.let_go()
         self._parked.clear()
 
     def hurry(self) -> None:
-        """Give back at once what runs, when told to stop, also while `stop` is waiting for it."""
+        """Give back at once what runs, when told to stop, also while `drain` is waiting for it."""
         self._hurried.set()
 
     def hear(self, news: dict[str, tuple[InboxEntry, ...]]) -> None:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from typing import final
 
 from durable.errors import DurableError
@@ -34,6 +35,8 @@ class Heart:
         self._lease_ms = lease_ms
         self._info = info
         self._stopped = threading.Event()
+        self._is_abandoned = False
+        self._ended = asyncio.Event()
         self._thread: threading.Thread | None = None
         self._warned = False
 
@@ -53,25 +56,32 @@ class Heart:
 
     async def stop(self) -> None:
         """End the lease: what is still held may be claimed by others at once. Called twice: nothing happens."""
-        if self._thread is None:
-            return
-        thread, self._thread = self._thread, None
-        self._stopped.set()
-        await asyncio.to_thread(thread.join)
-        try:
-            await asyncio.to_thread(self._store.beat, self._worker, ttl_ms=0)
-        except DurableError as error:
-            log.warning("the lease of %s runs out by itself: %s", self._worker, error)
+        if self._thread is not None:
+            self._stopped.set()
+            await self._ended.wait()
+            self._thread = None
 
     def abandon(self) -> None:
-        """Stop beating, and let the lease run out."""
-        self._thread = None
+        """Stop beating, and let the lease run out. After `stop`: nothing happens."""
+        self._is_abandoned = True
         self._stopped.set()
 
     def _beat(self) -> None:
         self._store.beat(self._worker, ttl_ms=self._lease_ms, info=self._info)
 
     def _run(self, loop: asyncio.AbstractEventLoop, loop_thread: int) -> None:
+        self._beat_on(loop, loop_thread)
+        if not self._is_abandoned:
+            # On this thread, a daemon: a store that does not answer keeps nobody from leaving.
+            try:
+                self._store.beat(self._worker, ttl_ms=0)
+            except DurableError as error:
+                if not self._is_abandoned:
+                    log.warning("the lease of %s runs out by itself: %s", self._worker, error)
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(self._ended.set)
+
+    def _beat_on(self, loop: asyncio.AbstractEventLoop, loop_thread: int) -> None:
         pause = self._lease_ms / 1000 / _BEATS_PER_LEASE
         asked, answered = 0.0, threading.Event()
         answered.set()
@@ -81,7 +91,8 @@ class Heart:
                 try:
                     self._beat()
                 except DurableError as error:
-                    log.warning("worker %s could not renew its lease: %s", self._worker, error)
+                    if not self._stopped.is_set():
+                        log.warning("worker %s could not renew its lease: %s", self._worker, error)
             if blocked > _BLOCKED_WARNING and not self._warned:
                 self._warn(loop_thread)
             if answered.is_set():

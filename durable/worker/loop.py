@@ -64,13 +64,11 @@ class Loop:
         if self._task is not None:
             await asyncio.wait((self._task,))
 
-    def abandon(self) -> None:
+    async def abandon(self) -> None:
         """Stop here and now, in the middle of a turn if there is one."""
-        self._stopping = True
-        if self._timer is not None:
-            self._timer.cancel()
         if self._task is not None:
             self._task.cancel()
+        await self.stop()
 
     def _on_due(self) -> None:
         self._due_at = self._timer = None

@@ -39,6 +39,10 @@ from durable.workflow import Registry
 
 log = logging.getLogger("durable.worker")
 
+_FAREWELL_S = 4.0
+"""How long leaving talks to the store, which may be away, once the drain is over."""
+_HURRIED_S = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
@@ -88,6 +92,8 @@ class Worker:
         self._context = copy_context()
         self._nudges: set[asyncio.Task[None]] = set()
         self._started = False
+        self._is_hurried = False
+        self._farewell: asyncio.Timeout | None = None
 
     async def start(self) -> None:
         settings = self._settings
@@ -139,27 +145,51 @@ class Worker:
         self._started = True
 
     async def stop(self, *, now: bool = False) -> None:
-        """Drain, and give back what is left. Called again: nothing happens but that `now` ends the draining."""
+        """Drain, and give back what is left. Called again: nothing happens but that `now` ends the draining.
+
+        A store that is away is not waited for: what could not be given back within 4 s, or within 1 s after a `now`,
+        others take over when the lease has run out.
+        """
         if now:
-            self.dispatcher.hurry()
+            self._hurry()
         if not self._started:
             return
         self._started = False
-        await self.dispatcher.stop(self._settings.drain_ms / 1000)
-        await self.sweeper.loop.stop()
-        if self._nudges:
-            await asyncio.wait(self._nudges)
-        await self._heart.stop()
-        self._uninstall()
+        await self.dispatcher.drain(self._settings.drain_ms / 1000)
+        try:
+            async with asyncio.timeout(_HURRIED_S if self._is_hurried else _FAREWELL_S) as self._farewell:
+                await self.dispatcher.give_back()
+                await self.sweeper.loop.stop()
+                if self._nudges:
+                    await asyncio.wait(self._nudges)
+                await self._heart.stop()
+        except TimeoutError:
+            log.warning(
+                "worker %s leaves without a word: what it held is free when its lease runs out", self.id
+            )
+        await self._abandon()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _hurry(self) -> None:
+        self._is_hurried = True
+        self.dispatcher.hurry()
+        farewell, latest = self._farewell, asyncio.get_running_loop().time() + _HURRIED_S
+        if farewell is not None and not farewell.expired() and (farewell.when() or 0) > latest:
+            farewell.reschedule(latest)
+
+    async def _abandon(self) -> None:
+        """Stop what has not stopped by itself, and store nothing of it."""
+        self._heart.abandon()
+        await self.dispatcher.abandon()
+        await self.sweeper.loop.abandon()
+        for nudge in self._nudges:
+            nudge.cancel()
+        self._uninstall()
 
     async def die(self) -> None:
         """Stop as if the process were gone: nothing is given back, no lease is ended. For tests."""
         self._started = False
-        await self.dispatcher.abandon()
-        self.sweeper.loop.abandon()
-        self._heart.abandon()
-        self._uninstall()
+        await self._abandon()
 
     @property
     def idle(self) -> bool:

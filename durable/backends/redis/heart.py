@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Final, final
@@ -33,15 +34,20 @@ class Heart:
         self._runner: asyncio.Runner | None = None
         self._wire: RedisWire | None = None
         self._is_closed = False
+        self._beating: asyncio.Task[None] | None = None
 
     def beat(self, worker: str, ttl_ms: int, info: bytes) -> None:
         """Raises: `StoreUnavailable`."""
         self._run(lambda: self._beat(worker, ttl_ms, info))
 
     def close(self) -> None:
-        """Not from a thread whose loop runs. Called twice: nothing happens."""
+        """A beat that is under way ends here. Not from a thread whose loop runs. Called twice: nothing happens."""
+        self._is_closed = True
+        beating = self._beating
+        if beating is not None:
+            with contextlib.suppress(RuntimeError):  # it has just ended, and its loop is closed
+                beating.get_loop().call_soon_threadsafe(beating.cancel)
         with self._lock:
-            self._is_closed = True
             if self._runner is not None:
                 self._runner.run(self._disconnect())
                 self._runner.close()
@@ -49,11 +55,23 @@ class Heart:
 
     def _run(self, work: Callable[[], Coroutine[object, object, None]]) -> None:
         with self._lock:
-            if self._is_closed:
-                raise StoreUnavailable(_ENDED, "await store.open() first")
-            if self._runner is None:
+            if self._runner is None and not self._is_closed:
                 self._runner = asyncio.Runner()
-            self._runner.run(work())
+            if self._runner is None:
+                raise StoreUnavailable(_ENDED, "await store.open() first")
+            try:
+                self._runner.run(self._until_closed(work))
+            except asyncio.CancelledError as error:
+                raise StoreUnavailable(_ENDED, "await store.open() first") from error
+
+    async def _until_closed(self, work: Callable[[], Coroutine[object, object, None]]) -> None:
+        self._beating = asyncio.current_task()
+        try:
+            if self._is_closed:  # `close` came too early to see this task
+                raise asyncio.CancelledError
+            await work()
+        finally:
+            self._beating = None
 
     async def _beat(self, worker: str, ttl_ms: int, info: bytes) -> None:
         if self._wire is None:

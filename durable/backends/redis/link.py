@@ -22,6 +22,8 @@ Push = Callable[[list[Reply]], object]
 CONNECT_S: Final = 4.0
 """Connecting, TLS and the first commands together take no longer than this."""
 _SILENCE_S: Final = 5.0
+_PATIENT_S: Final = 1.0
+"""A server that has been silent for so long is not waited for by who wants to leave."""
 _INCOMPLETE: Final = object()
 _TLS_HINT: Final = (
     "name the authority that signed the server's certificate by ssl_ca_certs=/path.pem, and the host as "
@@ -126,10 +128,11 @@ class Link(asyncio.Protocol):
             self._transport.abort()
 
     async def drain(self) -> None:
-        """Come back when what was sent until now is answered, or lost."""
+        """Come back when what was sent until now is answered, or lost, or the server has been silent for a second."""
         under_way = [future for future in (*self._waiting, *self._unsent) if not future.done()]
-        if under_way:
-            await asyncio.wait(under_way)
+        while under_way and (left := self._quiet_since + _PATIENT_S - self._loop.time()) > 0:
+            _, still = await asyncio.wait(under_way, timeout=left)
+            under_way = list(still)
 
     # -- sending
 
