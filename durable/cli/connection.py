@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from durable.app import Durable
+from durable.backends.sqlite.location import Location
 from durable.errors import ConfigurationError, ExecutionNotFound, InvalidInput
 from durable.names import check_name
 
@@ -16,13 +17,15 @@ def connect(store: str | None, namespace: str, queue: str | None, bus: str | Non
     """A client, not entered yet.
 
     Raises:
-        ConfigurationError: no store is named, or one that no other process can see.
+        ConfigurationError: no store is named, or one that no other process can see, or a file that does not exist.
     """
-    return Durable(store=store_url(store), namespace=namespace, queue=queue, bus=bus, worker=False)
+    url = store_url(store)
+    check_exists(url)
+    return Durable(store=url, namespace=namespace, queue=queue, bus=bus, worker=False)
 
 
 def store_url(store: str | None) -> str:
-    """The URL itself. Raises `ConfigurationError` as `connect` does."""
+    """The URL itself. Raises: `ConfigurationError` when none is named, or one that no other process can see."""
     if not store:
         raise ConfigurationError(
             "no store is named", "pass --store sqlite:///durable.db, or set DURABLE_STORE_URL"
@@ -33,6 +36,21 @@ def store_url(store: str | None) -> str:
             "use a store that is shared, such as sqlite:///durable.db",
         )
     return store
+
+
+def check_exists(url: str) -> None:
+    """A store that is a file would be made where a name is mistyped, and found empty.
+
+    Raises:
+        ConfigurationError: it is a file, and there is none.
+    """
+    if url.lower().startswith("sqlite:"):
+        path = Location.parse(url).path
+        if not path.exists():
+            raise ConfigurationError(
+                f"no such file: {path}",
+                "check the path in --store or DURABLE_STORE_URL; the first worker or `durable start` makes the file",
+            )
 
 
 async def find_id(durable: Durable, given: str) -> str:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from rich.text import Text
 
 from durable.backends import backend_for
-from durable.cli.connection import store_url
+from durable.cli.connection import check_exists, store_url
 from durable.cli.exits import ExitCode
 from durable.cli.options import BusOption, NamespaceOption, QueueOption, StoreOption
 from durable.cli.output import Output, clean, console, print_json, print_lines, table
@@ -103,6 +103,7 @@ async def examine(
         )
     store = backend.open_store(url, namespace=namespace, clock=clock)
     try:
+        check_exists(url)
         async with _opened(store):
             findings += await _store_findings(store, clock, redact_url(url), deep=deep)
     except DurableError as error:

@@ -108,6 +108,15 @@ class Shell:
         assert re.search(r"^hint: .", ran.err, re.MULTILINE), ran.err
         return ran.err
 
+    def make_store(self) -> None:
+        """Have a store that is empty."""
+
+        async def enter() -> None:
+            async with Durable(store=self.url, worker=False):
+                pass
+
+        asyncio.run(enter())
+
     def start(self, *arguments: str) -> str:
         return self.run("start", *arguments).out.strip()
 

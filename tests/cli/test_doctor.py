@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from tests.cli.conftest import Shell, Sold
@@ -14,7 +15,7 @@ def findings(shell: Shell, *arguments: str, code: int = 0) -> dict[str, dict[str
 
 
 def test_a_store_that_is_well_is_said_to_be(shell: Shell) -> None:
-    shell.run("list")
+    shell.make_store()
     lines = shell.run("doctor").lines
     assert all(line.startswith(("✓", "·")) for line in lines)
     for check in ("python", "store", "schema", "contents", "clock", "workers", "backlog"):
@@ -33,10 +34,12 @@ def test_ready_work_that_nobody_takes_is_wrong(shell: Shell) -> None:
 
 
 def test_a_store_that_cannot_be_opened_is_wrong(shell: Shell) -> None:
-    found = findings(shell, "--store", "sqlite:////nowhere/at/all/x.db", code=1)
+    found = findings(shell, "--store", "sqlite:///typo.db", code=1)
     assert found["store"]["ok"] is False
+    assert "no such file: typo.db" in found["store"]["text"]
     assert found["store"]["remedy"]
     assert found["python"]["ok"] is True
+    assert not Path(shell.directory, "typo.db").exists()
 
 
 def test_a_queue_that_does_not_exist_is_wrong(shell: Shell) -> None:

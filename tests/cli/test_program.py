@@ -69,7 +69,7 @@ def test_without_the_extra_it_says_which_to_install(tmp_path: Path) -> None:
         ("memory://", "one process only"),
         ("sqlite://host/x.db", "names a host"),
         ("sqlite:///", "has no path"),
-        ("sqlite:////nowhere/at/all/x.db", "does not exist"),
+        ("sqlite:////nowhere/at/all/x.db", "no such file: /nowhere/at/all/x.db"),
         ("sqlite:///notes.txt", "not a database"),
         ("sqlite:///x.db?synchronous=never", "normal or full"),
     ],
@@ -79,6 +79,24 @@ def test_a_store_that_cannot_be_used_is_refused(tmp_path: Path, url: str | None,
     refused = Shell(tmp_path).refused("list", DURABLE_STORE_URL=url)
     assert says in refused
     assert "tiger" not in refused
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["list"],
+        ["show", "x"],
+        ["signal", "x", "approved"],
+        ["cancel", "x"],
+        ["retry", "x"],
+        ["prune", "--yes"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_mistyped_file_is_said_to_be_missing_and_not_made(tmp_path: Path, command: list[str]) -> None:
+    shell = Shell(tmp_path)
+    assert "no such file: typo.db" in shell.refused(*command, "--store", "sqlite:///typo.db")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_namespaces_do_not_see_each_other(sold: Sold) -> None:

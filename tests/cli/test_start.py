@@ -102,6 +102,7 @@ def test_each_end_of_a_wait_has_its_exit_code(sold: Sold) -> None:
 def test_what_cannot_be_started_is_refused_and_nothing_is_stored(
     shell: Shell, arguments: list[str], says: str
 ) -> None:
+    shell.make_store()
     assert says in shell.refused("start", *arguments)
     assert shell.run("list", "-o", "ids").out == ""
 

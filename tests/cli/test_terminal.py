@@ -28,6 +28,7 @@ def test_a_hostile_name_cannot_write_to_the_terminal(sold: Sold) -> None:
 
 
 def test_a_watched_list_follows_what_happens_until_ctrl_c(shell: Shell) -> None:
+    shell.make_store()
     with shell.terminal("list", "--watch") as terminal:
         terminal.says("WORKFLOW")
         shell.start("declined")
@@ -38,6 +39,7 @@ def test_a_watched_list_follows_what_happens_until_ctrl_c(shell: Shell) -> None:
 
 
 def test_a_watched_list_in_a_pipe_is_a_line_for_each_change(shell: Shell) -> None:
+    shell.make_store()
     with shell.process("list", "--watch") as pipe:
         id = shell.start("declined")
         pipe.says(f"{id}  declined  pending\n")
