@@ -67,6 +67,13 @@ def test_what_would_lose_executions_is_refused_by_name(servers: list[Found], nam
     assert "canary" not in str(refused.value)
 
 
+def test_a_cluster_of_valkey_has_failovers_too() -> None:
+    servers = [found(server_mode="cluster", connected_slaves="1") for _ in range(3)]
+    for server in servers:
+        del server.info["redis_mode"]
+    assert grade(*servers).grade == "D1+HA"
+
+
 def test_what_was_allowed_is_still_told() -> None:
     given = grade(found(aof_enabled="0", maxmemory_policy="allkeys-lfu"), url="redis://h?allow_ephemeral=1")
     assert given.is_ephemeral
@@ -101,8 +108,11 @@ def test_what_was_found_is_one_line() -> None:
     assert summary == (
         "Redis 7.0.15 (standalone), 2 masters, AOF on (fsync everysec), maxmemory-policy noeviction, replicas 0"
     )
-    valkey = found(server_name="valkey", valkey_version="8.1.0", redis_version="7.2.4")
-    assert grade(valkey).summary.startswith("Valkey 8.1.0")
+    valkey = found(
+        server_name="valkey", valkey_version="8.1.0", redis_version="7.2.4", server_mode="standalone"
+    )
+    del valkey.info["redis_mode"]
+    assert grade(valkey).summary.startswith("Valkey 8.1.0 (standalone), ")
     assert "AOF not known" in grade(Found({}, {})).summary
 
 

@@ -73,7 +73,7 @@ def judge(servers: Sequence[Found], location: Location) -> Grade:
             f"the Redis at {location.shown} keeps nothing that a restart would not lose: appendonly is no",
             f"{_DISK}; {_EPHEMERAL}",
         )
-    has_failover = location.master is not None or servers[0].info.get("redis_mode") == "cluster"
+    has_failover = location.master is not None or _mode(servers[0]) == "cluster"
     has_replicas = all(_number(found, "connected_slaves") > 0 for found in servers)
     if has_failover and has_replicas and grade != "D0":
         # A failover may undo what the disk of the old master still has: no better than D1, whatever its fsync.
@@ -100,6 +100,11 @@ def _check_version(found: Found, location: Location) -> None:
 
 def _policy(found: Found) -> str:
     return found.info.get("maxmemory_policy", "")
+
+
+def _mode(found: Found) -> str:
+    """ "standalone", "cluster" or "sentinel"; "" when it does not say."""
+    return found.info.get("redis_mode") or found.info.get("server_mode", "")  # the second of Valkey
 
 
 def _number(found: Found, name: str) -> int:
@@ -161,7 +166,7 @@ def _summary(servers: Sequence[Found]) -> str:
     fsync = first.settings.get("appendfsync")
     return ", ".join(
         (
-            f"{name} {version} ({first.info.get('redis_mode', 'mode not known')})",
+            f"{name} {version} ({_mode(first) or 'mode not known'})",
             f"{len(servers)} masters" if len(servers) > 1 else f"role {first.info.get('role', 'not known')}",
             f"AOF {aof}" + (f" (fsync {fsync})" if aof == "on" and fsync else ""),
             f"maxmemory-policy {_policy(first) or 'not known'}",
