@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from durable import Context, Durable, Signal, workflow
@@ -121,10 +119,17 @@ async def test_steps_side_by_side_share_commits(counted: Counted) -> None:
     assert counted.store.calls["commit"] <= 10
 
 
-async def test_an_idle_worker_asks_the_store_rarely(world: World) -> None:
+async def test_an_idle_worker_asks_the_store_only_in_its_sweeps(world: World) -> None:
     store = CountingStore(world.store())
-    await world.node(order, store=store, **NO_POLLS)
+    await world.node(order, store=store, sweep="30ms", lease="1h")
     await has_begun(store)
+    partitions = (await store.within.capabilities()).partitions
     store.reset()
-    await asyncio.sleep(0.1)
-    assert not +store.calls
+    await until(lambda: store.calls["live"] >= 3)
+    sweeps = store.calls["live"] + 1  # one may be under way
+    assert set(+store.calls) <= {"live", "tick", "due", "relay"}
+    assert store.calls["tick"] <= sweeps * partitions
+    assert store.calls["relay"] <= sweeps * partitions
+    assert (
+        store.calls["due"] <= 2 * sweeps * partitions
+    )  # the queue's own look at the index is not in step with them

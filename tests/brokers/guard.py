@@ -7,6 +7,7 @@ server a line, as JSON: `argv`, `env` (all of it) and `log`; the answer is its p
 input ends, for the process that wrote to it need not be the one that owns the run.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import json
@@ -73,8 +74,9 @@ class Guard:
         _reap(within=5)
         shutil.rmtree(self._directory, ignore_errors=True)
         run = self._alive.parent
-        if run.is_dir() and not any(path.is_dir() for path in run.iterdir()) and _is_unlocked(self._alive):
-            shutil.rmtree(run, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # the guard beside this one was quicker
+            if not any(path.is_dir() for path in run.iterdir()) and _is_unlocked(self._alive):
+                shutil.rmtree(run, ignore_errors=True)
 
     @staticmethod
     def _on_term(signum: int, frame: FrameType | None) -> None:

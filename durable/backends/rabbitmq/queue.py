@@ -38,6 +38,7 @@ class RabbitQueue(DurableQueue):
         """Received and not settled."""
         self._receivers: dict[_Receiver, None] = {}
         self._is_watched = False
+        self._given_up = 0
 
     @override
     async def open(self) -> None:
@@ -62,13 +63,15 @@ class RabbitQueue(DurableQueue):
 
     @property
     def figures(self) -> dict[str, int]:
-        """Doorbells confirmed and lost, letters received and malformed, since this queue was made."""
+        """Doorbells confirmed and lost, letters received and malformed, doorbells that nobody wanted for so long that
+        they were left to the sweep: since this queue was made."""
         publisher, consumer = self._publisher, self._consumer
         return {
             "sent": publisher.sent,
             "lost": publisher.lost,
             "received": consumer.received,
             "malformed": consumer.malformed,
+            "given up": self._given_up,
         }
 
     # ---- ringing
@@ -175,6 +178,8 @@ class RabbitQueue(DurableQueue):
         hops = held.letter.hops + 1 if held.letter is not None else 1
         if hops <= _MOST_HOPS:
             self._publisher.put((held.bell,), hops)
+        else:
+            self._given_up += 1
 
 
 _turns = count()
