@@ -10,6 +10,7 @@ from typing import TypeVar, final
 
 from typing_extensions import override
 
+from durable.backends.wrapped import WrappedStore
 from durable.errors import OutcomeUnknown
 from durable.protocols import (
     Batch,
@@ -31,7 +32,6 @@ from durable.protocols import (
     Ticked,
     Wanted,
 )
-from tests.support import WrappedStore
 
 T = TypeVar("T")
 

@@ -15,6 +15,7 @@ from typing import Any, final
 
 from typing_extensions import override
 
+from durable.backends.wrapped import WrappedStore
 from durable.protocols import (
     Batch,
     Checkpoint,
@@ -29,7 +30,6 @@ from durable.protocols import (
     NotClaimed,
 )
 from tests.crash.ledger import append, digest, read_lines
-from tests.support import WrappedStore
 
 
 @dataclass(frozen=True, slots=True)
