@@ -4,6 +4,7 @@
     @step, Retry                                 what runs once         durable.steps, durable.retry
     Context                                      what a body calls      durable.context
     Signal, Event, Received, TimedOut            what it waits for      durable.signals
+    Cron, Every                                  when it is due         durable.calendar
     Durable, Handle                              where it runs          durable.app, durable.handle
     Execution, ExecutionDetail ...               what is known of it    durable.models
     DurableError ...                             what can go wrong      durable.errors
@@ -12,6 +13,7 @@ Backends implement the three ports of `durable.protocols`. Tests use `durable.te
 """
 
 from durable.app import Durable
+from durable.calendar import Cron, Every
 from durable.context import Branch, Context
 from durable.errors import (
     CompensationFailed,
@@ -71,10 +73,12 @@ __all__ = [
     "Completed",
     "ConfigurationError",
     "Context",
+    "Cron",
     "Durable",
     "DurableError",
     "ErrorRecord",
     "Event",
+    "Every",
     "Execution",
     "ExecutionCancelled",
     "ExecutionClosed",
