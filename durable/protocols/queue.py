@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from durable.protocols.store import Doorbell, Wanted
+from durable.protocols.answers import Doorbell, Wanted
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,524 +25,36 @@ same call again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
-from hashlib import sha256
 from typing import Protocol
 
 from durable.models import ExecutionStatus
-from durable.protocols._record import quick
-
-# ---- what is stored ------------------------------------------------------------------------------------------------
-
-
-class State(StrEnum):
-    """What the store decides by. `ExecutionStatus` is the finer word that users see."""
-
-    READY = "ready"
-    """May be claimed from `available_at` on."""
-    OWNED = "owned"
-    """Claimed by one worker, under one nonce."""
-    PARKED = "parked"
-    """Waits for anything in its inbox."""
-    BLOCKED = "blocked"
-    """Waits for an operator (or a cancel); ordinary messages are stored and wake nobody."""
-    CLOSED = "closed"
-    """Ended. Only an operator's message opens it again."""
-
-
-class CheckpointStatus(StrEnum):
-    """`OPEN` and `RETRYING` records may be replaced; the others are final and never change."""
-
-    OPEN = "open"
-    RETRYING = "retrying"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def final(self) -> bool:
-        return self not in (CheckpointStatus.OPEN, CheckpointStatus.RETRYING)
-
-
-class MessageKind(StrEnum):
-    SIGNAL = "signal"
-    TIMER = "timer"
-    CHILD = "child"
-    EVENT = "event"
-    CANCEL = "cancel"
-    OPERATOR = "operator"
-
-    @property
-    def refusable(self) -> bool:
-        """Whether a full inbox refuses it. What ends a wait or an execution gets in: there must be a way out."""
-        return self in (MessageKind.SIGNAL, MessageKind.EVENT)
-
-
-class Reach(StrEnum):
-    """The most settled state that a message wakes. Any message wakes a parked execution."""
-
-    PARKED = "parked"
-    BLOCKED = "blocked"
-    CLOSED = "closed"
-
-
-@quick
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """One record of an execution's history, keyed by `step_id`.
-
-    An open or retrying checkpoint with a `wake_at` *is* a timer: the store indexes it, and at that instant appends a
-    `TIMER` message named `step_id` to the inbox, once. Replacing the checkpoint with a final one deletes the timer.
-    """
-
-    step_id: str
-    kind: str
-    name: str
-    """The function, signal, workflow ... that was recorded; replay compares it."""
-    status: CheckpointStatus
-    data: bytes = b""
-    """The encoded result, or the encoded error of a failed or retrying one."""
-    attempts: int = 1
-    started_at: int = 0
-    finished_at: int | None = None
-    wake_at: int | None = None
-    seq: int = 0
-    """Position in the order of commits, from 1, given by the store. A record that is replaced moves to the end."""
-
-
-@quick
-@dataclass(frozen=True, slots=True)
-class Message:
-    """Something that reaches an execution from outside."""
-
-    id: str
-    """A second message with this id, to the same execution, is a duplicate for as long as that is retained."""
-    kind: MessageKind
-    name: str
-    data: bytes = b""
-    reach: Reach = Reach.PARKED
-
-
-@quick
-@dataclass(frozen=True, slots=True)
-class InboxEntry:
-    """A message as it was accepted: `seq` counts from 1 within the execution and decides every race."""
-
-    seq: int
-    id: str
-    kind: MessageKind
-    name: str
-    data: bytes
-    at: int
-    consumed_by: str | None = None
-    """The step id that took it; None while unread."""
-
-
-@quick
-@dataclass(frozen=True, slots=True)
-class NewExecution:
-    """What `create` stores."""
-
-    id: str
-    workflow: str
-    version: str
-    input: bytes
-    queue: str = "default"
-    priority: int = 0
-    key: str | None = None
-    """At most one execution for each (workflow, key). The id is a `keyed_id` of both then."""
-    reuse_closed_key: bool = False
-    """A key whose execution is closed starts a new one; the old one is kept."""
-    tags: Mapping[str, str] = field(default_factory=dict[str, str])
-    options: bytes = b""
-    """The engine's own (retry policy, timeouts ...); opaque."""
-    delay_ms: int = 0
-    at_ms: int | None = None
-    """Not claimable before this instant, nor before `delay_ms` after creation."""
-    timeout_ms: int | None = None
-    """From creation: then a `TIMER` message named `TIMEOUT_TIMER` is appended to the inbox."""
-    parent_id: str | None = None
-
-
-TIMEOUT_TIMER = "__timeout"
-
-
-def keyed_id(workflow: str, key: str, again: str = "") -> str:
-    """The id of an execution with a key; `again` tells those apart that reuse one.
-
-    Up to a `:` it is a function of (workflow, key): a store that spreads its executions over partitions by that part
-    of the id (`id_root`) has all of one key in one place, where it can decide about them in one write.
-    """
-    root = sha256(f"{workflow}\n{key}".encode()).hexdigest()[:20]
-    return f"{root}:{again}" if again else root
-
-
-def id_root(execution_id: str) -> str:
-    """What the partition of an execution is to be a function of."""
-    return execution_id.partition(":")[0]
-
-
-@quick
-@dataclass(frozen=True, slots=True)
-class ExecutionRow:
-    """An execution as it is stored."""
-
-    id: str
-    workflow: str
-    version: str
-    queue: str
-    priority: int
-    key: str | None
-    tags: Mapping[str, str]
-    options: bytes
-    input: bytes
-    parent_id: str | None
-    state: State
-    status: ExecutionStatus
-    attempt: int
-    """The number of the run's current attempt, from 1."""
-    generation: int
-    """How often it continued as new, from 0."""
-    ver: int
-    """The number of commits accepted."""
-    op_id: str
-    """Of the last accepted commit, or empty."""
-    nonce: str | None
-    worker: str | None
-    crashes: int
-    """Claims in a row that ended in a dead owner, with no commit between."""
-    inbox_seq: int
-    created_at: int
-    available_at: int
-    started_at: int | None = None
-    """The first claim."""
-    finished_at: int | None = None
-    wake_at: int | None = None
-    """While parked: the earliest of its timers."""
-    deadline_at: int | None = None
-    result: bytes | None = None
-    error: bytes | None = None
-    code: str | None = None
-
-
-# ---- what a commit carries -----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """The owner goes on."""
-
-
-@quick
-@dataclass(frozen=True, slots=True)
-class Park:
-    """Wait for the inbox, unless something came since `Batch.seen`. `wake_at` is only shown."""
-
-    status: ExecutionStatus
-    wake_at: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Wait for an operator (`parked`, `paused`); `error` says why."""
-
-    status: ExecutionStatus
-    error: bytes | None = None
-    code: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """Give the execution back, claimable from `at_ms` on (0: at once): a retry of the run, or a release."""
-
-    at_ms: int
-    status: ExecutionStatus
-    attempt: int
-
-
-@quick
-@dataclass(frozen=True, slots=True)
-class Close:
-    """The end. Every timer is deleted, every watcher is told; unread messages stay on record."""
-
-    status: ExecutionStatus
-    result: bytes | None = None
-    error: bytes | None = None
-    code: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Continue:
-    """Begin anew under the same id: history and values dropped, `generation` + 1, attempt 1, unread messages kept,
-    claimable at once. The deadline of the run stays."""
-
-    input: bytes
-
-
-Next = Run | Park | Block | Ready | Close | Continue
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Create an execution, if its id is new."""
-
-    spec: NewExecution
-
-
-@dataclass(frozen=True, slots=True)
-class Post:
-    """Post a message to another execution; one that is closed or missing gets nothing, silently."""
-
-    to: str
-    message: Message
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """Post the end of `target` to this execution, now if it has ended (or does not exist), else when it ends: a
-    `CHILD` message with id `watch:<target>:<step_id>`, name `step_id` and an `Outcome` as its data."""
-
-    target: str
-    step_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How an execution ended, as its watchers are told."""
-
-    status: ExecutionStatus | None
-    """None: there is no such execution."""
-    workflow: str
-    attempt: int
-    data: bytes
-    """The encoded result of a completed one, else the encoded error."""
-
-    def pack(self) -> bytes:
-        """A line of ASCII words, then the opaque data."""
-        return f"{self.status or 'missing'} {self.workflow or '-'} {self.attempt}\n".encode() + self.data
-
-    @classmethod
-    def unpack(cls, packed: bytes) -> Outcome:
-        head, _, data = packed.partition(b"\n")
-        status, workflow, attempt = head.decode().split(" ")
-        return cls(None if status == "missing" else ExecutionStatus(status), workflow, int(attempt), data)
-
-
-@dataclass(frozen=True, slots=True)
-class Emit:
-    """Store an event, if its id is new."""
-
-    id: str
-    name: str
-    data: bytes
-
-
-Out = Start | Post | Watch | Emit
-
-
-@quick
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Everything that one commit writes."""
-
-    seen: int
-    """The last inbox sequence number that the owner knows."""
-    next: Next = Run()
-    checkpoints: Sequence[Checkpoint] = ()
-    drop: Sequence[str] = ()
-    """Final records to forget: the failed ones, when a new attempt begins; those that an operator amends."""
-    consume: Sequence[tuple[int, str]] = ()
-    """(inbox seq, step id that took it)."""
-    out: Sequence[Out] = ()
-    values: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
-    """What `ctx.set_value` makes readable from outside."""
-
-
-# ---- answers -------------------------------------------------------------------------------------------------------
-
-
-@quick
-@dataclass(frozen=True, slots=True)
-class Doorbell:
-    """ "This execution is ready": enough for a worker to know whether to care."""
-
-    id: str
-    workflow: str
-    version: str
-    queue: str
-    priority: int = 0
-    crashes: int = 0
-    """Claims in a row that ended in a dead owner: it may be what kills them."""
-    ready_at: int = field(default=0, compare=False)
-    """The instant since when it is ready, 0 where that is not known."""
-
-
-@quick
-@dataclass(frozen=True, slots=True)
-class Created:
-    id: str
-    doorbell: Doorbell | None
-    """None when it is not claimable yet."""
-    available_at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Exists:
-    """The key is taken (or the id, when there is no key)."""
-
-    id: str
-    same_input: bool
-
-
-@quick
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    row: ExecutionRow
-    history: Sequence[Checkpoint] | None
-    """In order of `seq`. None when the caller's `have_op` is still the last commit: its memory is good."""
-    inbox: Sequence[InboxEntry]
-    """All unread entries, in order."""
-    now: int
-    """The store's clock."""
-
-
-@dataclass(frozen=True, slots=True)
-class NotClaimed:
-    """Held by another nonce, not ready (yet), closed or gone: nothing to do here."""
-
-    state: State | None
-    """None: there is no such execution."""
-
-
-@quick
-@dataclass(frozen=True, slots=True)
-class Committed:
-    ver: int
-    owned: bool
-    """Still this nonce's: after `Run`, and after a `Park` that found something new in the inbox."""
-    inbox: Sequence[InboxEntry]
-    """Unread entries after `Batch.seen`, in order."""
-    now: int
-    doorbells: Sequence[Doorbell] = ()
-    """Executions that this commit made ready, to be rung by the caller (itself too, after `Ready(0)`)."""
-    touched: Sequence[str] = ()
-    """Executions that this commit left something for, or closed, to be hinted on the bus by the caller."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fenced:
-    """Another nonce owns it, or nobody: stop quietly."""
-
-
-@dataclass(frozen=True, slots=True)
-class Diverged:
-    """The version or a final checkpoint is not what the owner believes: forget everything, claim again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Full:
-    """A limit of the store is reached; nothing was written."""
-
-    what: str
-    size: int
-    limit: int
-
-
-@quick
-@dataclass(frozen=True, slots=True)
-class Posted:
-    seq: int
-    doorbell: Doorbell | None
-    """When the message made it ready."""
-    closed: bool = False
-    """A cancel of an execution that no worker ever claimed ends it on the spot."""
-
-
-@dataclass(frozen=True, slots=True)
-class NotPosted:
-    """A duplicate (`state` is where the execution is), or nobody there to take it (CLOSED, or None: missing)."""
-
-    state: State | None
-    duplicate: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Ticked:
-    doorbells: Sequence[Doorbell]
-    touched: Sequence[str]
-    more: bool
-    """The limit was reached; there is more to do now."""
-    next_at: int | None
-    """The next instant at which a timer is due or a delayed execution becomes ready."""
-    now: int
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerInfo:
-    id: str
-    until: int
-    """The lease holds to this instant."""
-    info: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Live:
-    """The workers whose lease held at `at`."""
-
-    workers: Mapping[str, WorkerInfo]
-    at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a worker takes: the queues it serves and the workflows it has, as `name@version`."""
-
-    queues: Sequence[str]
-    workflows: frozenset[str]
-
-    def wants(self, bell: Doorbell) -> bool:
-        return bell.queue in self.queues and f"{bell.workflow}@{bell.version}" in self.workflows
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """A filter over executions; None matches all. Pages are ordered newest first."""
-
-    status: Sequence[ExecutionStatus] = ()
-    workflow: str | None = None
-    tags: Mapping[str, str] = field(default_factory=dict[str, str])
-    since: int | None = None
-    until: int | None = None
-    id_prefix: str | None = None
-    parent_id: str | None = None
-    limit: int = 50
-    cursor: str | None = None
-    """Opaque: from the page before."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    rows: Sequence[ExecutionRow]
-    cursor: str | None
-    """None: this is the last page."""
-
-
-@dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What a store is, for people and for the worker's loops."""
-
-    name: str
-    grade: str
-    """D0 lost with the process, D1 survives kill -9, D2 survives power loss; `reliability`: see the guarantees."""
-    partitions: int = 1
-    shared: bool = False
-    """Other processes may see the same executions."""
-    notes: Sequence[str] = ()
-    """What an operator should know, a sentence each."""
-
-
-# ---- the port ------------------------------------------------------------------------------------------------------
+from durable.protocols.answers import (
+    Capabilities,
+    Claimed,
+    Committed,
+    Created,
+    Depth,
+    Diverged,
+    Doorbell,
+    Exists,
+    Fenced,
+    Full,
+    Joined,
+    Live,
+    NotClaimed,
+    NotPosted,
+    Posted,
+    Query,
+    Rows,
+    Sent,
+    Ticked,
+    Wanted,
+)
+from durable.protocols.batch import Batch, Emit
+from durable.protocols.events import EventRow, Looked, Plan, Subscriber
+from durable.protocols.execution import Checkpoint, ExecutionRow, InboxEntry, Message, NewExecution
+from durable.protocols.gates import GateRow
+from durable.protocols.schedules import Due, Saved, ScheduleRow
 
 
 class DurableStore(Protocol):
@@ -564,11 +76,13 @@ class DurableStore(Protocol):
 
     # -- writes
 
-    async def create(self, spec: NewExecution, *, op_id: str) -> Created | Exists:
+    async def create(self, spec: NewExecution, *, op_id: str) -> Created | Joined | Exists:
         """Store a new execution, ready from its instant on, with its timeout's timer.
 
         With a key, the (workflow, key) is looked up and taken in the same write: of many callers at once, one gets
-        `Created`, the others `Exists` with the winner's id. The same `op_id` again: `Created`, with the same id.
+        `Created`, the others `Exists` with the winner's id. With a `join` it joins its group (see `Join`). With
+        gates it seeks them, at its instant: it is claimable when it has passed them, and closed if one refuses it.
+        The same `op_id` again: the first answer, and nothing is joined twice.
         """
         ...
 
@@ -597,6 +111,9 @@ class DurableStore(Protocol):
            returns, if that succeeds; what is left there is relayed later.
         6. `Park`, but the inbox holds unread entries after `seen`: all else is written and the owner stays owner.
            `Block`, or `Ready` at a later instant, but one of those entries has reach `BLOCKED` or more: ready at once.
+        7. Who is owner no more gives its slots back (see `GateKind`), to the first in line; a `Close` gives back
+        those of
+           its steps too, and ends all its listening. Who becomes ready again seeks its gates again.
         """
         ...
 
@@ -606,9 +123,10 @@ class DurableStore(Protocol):
         A message id that the execution has seen: `NotPosted(duplicate=True)`, also after it was consumed. Closed
         and out of reach, or missing: `NotPosted`, nothing stored. A woken execution is ready now; a message of reach
         `BLOCKED` or more also makes one ready now that waits for a later instant (a delayed start, a retry), and a
-        `CANCEL` closes one that was never claimed as cancelled, with the message's data as its error.
+        `CANCEL` closes one that was never claimed as cancelled, with the message's data as its error. One that is
+        held at a gate goes past it for such a message: it is claimable, without the slot.
 
-        Raises: `StoreFull` at 10,000 unread entries, for a signal or an event.
+        Raises: `StoreFull` at 10,000 unread entries, for a signal.
         """
         ...
 
@@ -616,7 +134,9 @@ class DurableStore(Protocol):
         """Append the message of each due timer (oldest first, at most `limit`), once; and make ready again, with
         `crashes` + 1, what is owned since before `live.at` by a worker that is not in `live`. Any process may call
         it at any time; two at once do each thing once. The message of a run's timeout has reach `BLOCKED`, any
-        other's reach is `PARKED`."""
+        other's reach is `PARKED`. What has gates seeks them here when its instant has come, and who waits at a gate
+        that has room again (a rate whose instant has come, a limit that was raised) passes it here. One whose owner
+        died keeps its slots, and seeks nothing anew."""
         ...
 
     async def due(self, partition: int, wanted: Wanted, *, limit: int, again_ms: int) -> Sequence[Doorbell]:
@@ -638,6 +158,41 @@ class DurableStore(Protocol):
     async def relay(self, partition: int, *, limit: int) -> Ticked:
         """Carry what commits have left in the outbox, because they died or could not reach it, to where it belongs;
         each arrives once, however often this is called or dies halfway. With one partition there is nothing to do."""
+        ...
+
+    async def send(self, events: Sequence[Emit], *, op_id: str) -> Sent:
+        """Store events, start what they start, and tell who listens: all of them or none. One whose id is known
+        among those of its name changes nothing and gets the first one's receipt; the same `op_id` again gets the
+        first answer."""
+        ...
+
+    async def subscribe(self, add: Sequence[Subscriber], remove: Sequence[Subscriber] = ()) -> None:
+        """Let workflows be known as started by events (again: with the data given now), or no more."""
+        ...
+
+    async def save_schedule(
+        self, row: ScheduleRow, *, op_id: str, starts: Sequence[NewExecution] = ()
+    ) -> Saved | None:
+        """Store a schedule and start executions, if `row.ver` is the stored one (0: there is none); else None, and
+        nothing is done. The same `op_id` as that of the last save: its answer, again."""
+        ...
+
+    async def remove_schedule(self, schedule_id: str) -> bool:
+        """Forget a schedule; was it there?"""
+        ...
+
+    async def set_limit(self, rule: str, limit: int | None) -> None:
+        """Let all gates of a rule have this limit from now on, whatever is declared; None: as declared. Those who may
+        pass then do so at the next ticks; who holds a slot above the limit keeps it."""
+        ...
+
+    async def pause_queue(self, queue: str, paused: bool) -> None:
+        """Say that workers are to claim nothing from a queue, or may again. What is claimed goes on. A store only keeps
+        this: `claim` and `due` do not ask."""
+        ...
+
+    async def prune_events(self, *, before: int, limit: int) -> int:
+        """Delete events that were stored before an instant; how many. Their ids are new again."""
         ...
 
     async def prune(self, *, before: int, status: Sequence[ExecutionStatus], limit: int) -> int:
@@ -672,7 +227,48 @@ class DurableStore(Protocol):
         """Number of executions per status; statuses with none may be missing."""
         ...
 
-    async def event(self, event_id: str) -> Emit | None: ...
+    async def event(self, name: str, event_id: str) -> EventRow | None: ...
+
+    async def plan(self, event: str) -> Plan:
+        """The shapes of all that listened for events of a name so far, or were declared; and whom they start."""
+        ...
+
+    async def look(
+        self, event: str, *, shape: str, topic: str, since: int, after: int = 0, limit: int = 100
+    ) -> Looked:
+        """Events of a name with a greater `seq` than `after`, stored at `since` or later, that have the topic or whose
+        sender did not know the shape. Never more than `limit`, at most 1,000."""
+        ...
+
+    async def subscribers(self) -> Sequence[Subscriber]:
+        """All of them."""
+        ...
+
+    async def schedule(self, schedule_id: str) -> ScheduleRow | None: ...
+
+    async def schedules(self, *, after: str = "", limit: int = 100) -> Sequence[ScheduleRow]:
+        """In order of their ids, from the first id greater than `after` on."""
+        ...
+
+    async def due_schedules(self, *, limit: int) -> Due: ...
+
+    async def gate(self, name: str) -> GateRow | None:
+        """None for a gate that nobody has sought, or that is as if nobody had."""
+        ...
+
+    async def gates(self, *, after: str = "", limit: int = 100) -> Sequence[GateRow]:
+        """Those at which somebody holds a slot or waits, in order of their names."""
+        ...
+
+    async def limits(self) -> Mapping[str, int]:
+        """What `set_limit` has set, by rule."""
+        ...
+
+    async def paused_queues(self) -> Sequence[str]: ...
+
+    async def depths(self) -> Sequence[Depth]:
+        """For each queue in which something waits."""
+        ...
 
     async def check(self) -> Sequence[str]:
         """What contradicts itself in the store, a sentence each; empty when all is well. Reads everything: slow."""

@@ -145,7 +145,7 @@ def test_no_verb_suspends(world: World) -> None:
         store.value("x", "v"),
         store.query(Query()),
         store.counts(),
-        store.event("e"),
+        store.event("paid", "e"),
         store.check(),
     ]
     for read in reads:

@@ -278,7 +278,7 @@ async def test_an_event_is_emitted_once_however_often_the_workflow_is_replayed(w
     await store.open()
     try:
         for id, name, result in emitted:
-            event = await store.event(f"{handle.id}:0:{id}")
+            event = await store.event(name, f"{handle.id}:0:{id}")
             assert event is not None
             assert (event.name, event.data) == (name, str(result).encode())
     finally:

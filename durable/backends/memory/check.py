@@ -22,8 +22,13 @@ def contradictions(tables: Tables) -> Iterator[str]:
             yield f"key {key!r} of workflow {workflow} leads to another execution"
 
     yield from tables.ready.contradictions()
-    if set(tables.ready.members()) != {record for record in records if record.state is State.READY}:
+    claimable = {record for record in records if record.state is State.READY and not record.is_held}
+    if set(tables.ready.members()) != claimable:
         yield "the ready index does not hold exactly what is ready"
+    yield from _held(tables)
+    listening = {(name, *listener) for name, log in tables.events.items() for listener, _ in log.listeners()}
+    if listening != {(event, record.id, step) for record in records for event, step in record.listening}:
+        yield "the index of listeners does not hold exactly those that listen"
     owned = {(worker, record) for worker, theirs in tables.owned.items() for record in theirs}
     if owned != {(record.worker, record) for record in records if record.state is State.OWNED}:
         yield "the index by worker does not hold exactly what is owned"
@@ -40,6 +45,20 @@ def contradictions(tables: Tables) -> Iterator[str]:
     watches = {(target, watcher, step) for target, of in tables.watchers.items() for watcher, step in of}
     if watches != {(target, record.id, step) for record in records for target, step in record.watching}:
         yield "the index of watchers does not hold exactly those that watch"
+
+
+def _held(tables: Tables) -> Iterator[str]:
+    yield from tables.gates.contradictions()
+    for record in tables.executions.values():
+        seeker = tables.gates.seeker((record.id, ""))
+        waits_at = None if seeker is None or seeker.waits_at is None else seeker.waits_at.name
+        is_opening = record in tables.opening
+        if record.is_held and (record.waits_at is None) == (not is_opening):
+            yield f"{record.id}: held, and waits neither for its instant nor at a gate, or for both"
+        if record.waits_at is not None and record.waits_at != waits_at:
+            yield f"{record.id}: waits at {record.waits_at}, and seeks {waits_at}"
+        if record.seeking and _is_closed(record):
+            yield f"{record.id}: closed, with slots"
 
 
 def _is_closed(record: Record) -> bool:

@@ -13,6 +13,8 @@ from durable.protocols import (
     Doorbell,
     ExecutionRow,
     InboxEntry,
+    Joined,
+    Listen,
     NewExecution,
     Outcome,
     Query,
@@ -37,12 +39,17 @@ class Record:
     """The answer to `created_op`."""
     lane: Lane
     input: bytes
+    cause: bytes
     tags: Mapping[str, str]
     created_at: int
     available_at: int
     deadline_at: int | None
 
     state: State = State.READY
+    is_held: bool = False
+    """Ready, but it has not passed its gates."""
+    waits_at: str | None = None
+    """While held: the name of the gate at which it stands in line."""
     readiness: tuple[int, int, int] = (0, 0, 0)
     """While ready: its rank in its lane."""
     status: ExecutionStatus = ExecutionStatus.PENDING
@@ -81,6 +88,14 @@ class Record:
     watching: dict[tuple[str, str], None] = field(default_factory=dict[tuple[str, str], None])
     """Target id and step id of each end that it is still to be told."""
     values: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    items: int = 0
+    """While it is pending for a batch: how many it has."""
+    joined: dict[str, Joined] = field(default_factory=dict[str, Joined])
+    """The answers to those that joined it, by their operations."""
+    listening: dict[tuple[str, str], Listen] = field(default_factory=dict[tuple[str, str], Listen])
+    """By the event's name and the step id."""
+    seeking: dict[str, None] = field(default_factory=dict[str, None])
+    """The steps that hold slots or stand in lines; empty for the execution itself."""
 
     @property
     def id(self) -> str:
@@ -127,6 +142,8 @@ class Record:
             result=self.result,
             error=self.error,
             code=self.code,
+            held_by=self.waits_at,
+            cause=self.cause,
         )
 
     def outcome(self) -> Outcome:
@@ -153,7 +170,7 @@ class Record:
             case State.BLOCKED:
                 return reach is not Reach.PARKED
             case State.READY:
-                return reach is not Reach.PARKED and self.available_at > now
+                return reach is not Reach.PARKED and (self.is_held or self.available_at > now)
             case State.CLOSED:
                 return reach is Reach.CLOSED
             case State.OWNED:

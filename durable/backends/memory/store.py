@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain, islice
 from typing import Final, final
 
@@ -15,6 +16,7 @@ from typing_extensions import override
 
 from durable.backends.memory.check import contradictions
 from durable.backends.memory.index import until
+from durable.backends.memory.intake import Intake
 from durable.backends.memory.record import Record
 from durable.backends.memory.tables import Effects, Tables
 from durable.clock import Clock, SystemClock
@@ -30,32 +32,46 @@ from durable.protocols import (
     Committed,
     Continue,
     Created,
+    Depth,
     Diverged,
     Doorbell,
+    Due,
     DurableStore,
     Emit,
+    EventRow,
     ExecutionRow,
     Exists,
     Fenced,
+    Free,
     Full,
+    GateRow,
     InboxEntry,
+    Joined,
+    Listen,
     Live,
+    Looked,
     Message,
-    MessageKind,
     NewExecution,
     NotClaimed,
     NotPosted,
     Out,
     Park,
+    Plan,
     Post,
     Posted,
     Query,
     Ready,
     Rows,
     Run,
+    Saved,
+    ScheduleRow,
+    Seek,
+    Sent,
     Start,
     State,
+    Subscriber,
     Ticked,
+    Unlisten,
     Wanted,
     Watch,
     WorkerInfo,
@@ -82,6 +98,7 @@ class MemoryStore(DurableStore):
     def __init__(self, clock: Clock | None = None, namespace: str = "default", *, name: str = "") -> None:
         self._clock = clock or SystemClock()
         self._tables = _shared.setdefault((name, namespace), Tables()) if name else Tables()
+        self._intake = Intake(self._tables)
 
     @override
     async def open(self) -> None:
@@ -98,8 +115,8 @@ class MemoryStore(DurableStore):
     # -- writes
 
     @override
-    async def create(self, spec: NewExecution, *, op_id: str) -> Created | Exists:
-        return self._create(spec, op_id, Effects(self._clock.now_ms()))
+    async def create(self, spec: NewExecution, *, op_id: str) -> Created | Joined | Exists:
+        return self._intake.create(spec, op_id, Effects(self._clock.now_ms()))
 
     @override
     async def claim(
@@ -110,7 +127,7 @@ class MemoryStore(DurableStore):
             return NotClaimed(None)
         now = self._clock.now_ms()
         if record.nonce != nonce:
-            if record.state is not State.READY or record.available_at > now:
+            if record.state is not State.READY or record.is_held or record.available_at > now:
                 return NotClaimed(record.state)
             self._tables.own(record, nonce, worker, now)
         knows_history = record.ver > 0 and record.op_id == have_op
@@ -177,11 +194,13 @@ class MemoryStore(DurableStore):
                 "let it read some, or cancel it; the call may be repeated then",
             )
         effects = Effects(self._clock.now_ms())
-        self._post(record, message, effects)
+        self._tables.post(record, message, effects)
+        bells = effects.doorbells
         return Posted(
             seq=record.inbox_seq,
-            doorbell=next((bell for bell in effects.doorbells if bell.id == execution_id), None),
+            doorbell=next((bell for bell in bells if bell.id == execution_id), None),
             closed=record.state is State.CLOSED,
+            doorbells=tuple(bell for bell in bells if bell.id != execution_id),
         )
 
     @override
@@ -192,13 +211,15 @@ class MemoryStore(DurableStore):
             tables.fire(timer, effects)
         for record in list(islice(tables.deserted(live), limit)):
             record.crashes += 1
-            tables.make_ready(record, effects.now, effects)
+            tables.make_ready(record, effects.now, effects, passes=True)
+        more = tables.open_gates(limit, effects)
         timer_at, ready_at = tables.timers.first_rank(), tables.ready.next_at(effects.now)
+        later = (timer_at, ready_at, tables.opening.first_rank(), tables.gates.next_at())
         return Ticked(
             doorbells=tuple(effects.doorbells),
             touched=tuple(effects.touched),
-            more=(timer_at is not None and timer_at <= effects.now) or any(tables.deserted(live)),
-            next_at=min((at for at in (timer_at, ready_at) if at is not None), default=None),
+            more=more or (timer_at is not None and timer_at <= effects.now) or any(tables.deserted(live)),
+            next_at=min((at for at in later if at is not None), default=None),
             now=effects.now,
         )
 
@@ -221,6 +242,61 @@ class MemoryStore(DurableStore):
         return Ticked(doorbells=(), touched=(), more=False, next_at=None, now=self._clock.now_ms())
 
     @override
+    async def send(self, events: Sequence[Emit], *, op_id: str) -> Sent:
+        effects = Effects(self._clock.now_ms())
+        receipts = [
+            self._intake.emit(event, f"{op_id}:{number}", effects) for number, event in enumerate(events)
+        ]
+        return Sent(receipts, tuple(effects.doorbells), tuple(effects.touched))
+
+    @override
+    async def subscribe(self, add: Sequence[Subscriber], remove: Sequence[Subscriber] = ()) -> None:
+        for each in remove:
+            self._tables.log(each.event).subscribers.pop(each.workflow, None)
+        for each in add:
+            self._tables.log(each.event).subscribers[each.workflow] = each
+
+    @override
+    async def save_schedule(
+        self, row: ScheduleRow, *, op_id: str, starts: Sequence[NewExecution] = ()
+    ) -> Saved | None:
+        schedules = self._tables.schedules
+        stored, last_op, answer = schedules.get(row.id, (None, "", None))
+        if answer is not None and last_op == op_id:
+            return answer
+        if row.ver != (0 if stored is None else stored.ver):
+            return None
+        effects = Effects(self._clock.now_ms())
+        ids = [
+            self._intake.create(spec, f"{op_id}:{number}", effects).id for number, spec in enumerate(starts)
+        ]
+        saved = Saved(row.ver + 1, ids, tuple(effects.doorbells), tuple(effects.touched))
+        schedules[row.id] = (replace(row, ver=saved.ver), op_id, saved)
+        return saved
+
+    @override
+    async def remove_schedule(self, schedule_id: str) -> bool:
+        return self._tables.schedules.pop(schedule_id, None) is not None
+
+    @override
+    async def set_limit(self, rule: str, limit: int | None) -> None:
+        self._tables.gates.set_limit(rule, limit)
+
+    @override
+    async def pause_queue(self, queue: str, paused: bool) -> None:
+        if paused:
+            self._tables.paused_queues[queue] = None
+        else:
+            self._tables.paused_queues.pop(queue, None)
+
+    @override
+    async def prune_events(self, *, before: int, limit: int) -> int:
+        pruned = 0
+        for log in self._tables.events.values():
+            pruned += log.prune(before, limit - pruned)
+        return pruned
+
+    @override
     async def prune(self, *, before: int, status: Sequence[ExecutionStatus], limit: int) -> int:
         closed = self._tables.closed
         ended = chain.from_iterable(until(closed[each], before - 1) for each in status if each in closed)
@@ -230,19 +306,6 @@ class MemoryStore(DurableStore):
         return len(deleted)
 
     # -- what the writes have in common
-
-    def _create(self, spec: NewExecution, op_id: str, effects: Effects) -> Created | Exists:
-        tables = self._tables
-        same_id = tables.executions.get(spec.id)
-        same_key = None if spec.key is None else tables.keys.get((spec.workflow, spec.key))
-        for other in (same_id, same_key):
-            if other is not None and other.created_op == op_id:
-                return other.created
-        if same_key is not None and not (spec.reuse_closed_key and same_key.state is State.CLOSED):
-            return Exists(same_key.id, same_key.spec.input == spec.input)
-        if same_id is not None:
-            return Exists(same_id.id, same_id.spec.input == spec.input)
-        return tables.insert(spec, op_id, effects)
 
     def _above_a_limit(self, record: Record, batch: Batch) -> Full | None:
         if len(record.history) + len(batch.checkpoints) > MAX_CHECKPOINTS:
@@ -263,24 +326,23 @@ class MemoryStore(DurableStore):
     def _send(self, record: Record, out: Out, op_id: str, effects: Effects) -> None:
         match out:
             case Start(spec):
-                self._create(spec, op_id, effects)
+                self._intake.create(spec, op_id, effects)
             case Post(execution_id, message):
                 target = self._tables.executions.get(execution_id)
                 if target is not None and message.id not in target.seen and target.is_open_to(message.reach):
-                    self._post(target, message, effects)
+                    self._tables.post(target, message, effects)
             case Watch():
                 self._tables.watch(record, out, effects)
             case Emit():
-                self._tables.events.setdefault(out.id, out)
-
-    def _post(self, record: Record, message: Message, effects: Effects) -> None:
-        record.seen[message.id] = None
-        was_never_claimed = record.state is State.READY and record.started_at is None
-        if message.kind is MessageKind.CANCEL and was_never_claimed:
-            self._tables.append(record, message, effects)
-            self._tables.close(record, Close(ExecutionStatus.CANCELLED, error=message.data), effects)
-        else:
-            self._tables.deliver(record, message, effects)
+                self._intake.emit(out, op_id, effects)
+            case Listen():
+                self._tables.listen(record, out, effects)
+            case Unlisten(event, step_id):
+                self._tables.unlisten(record, event, step_id)
+            case Seek():
+                self._tables.seek(record, out, effects)
+            case Free(step_id):
+                self._tables.free(record, step_id, effects)
 
     def _go_on(self, record: Record, batch: Batch, news: Sequence[InboxEntry], effects: Effects) -> bool:
         """Enter the next state; is the owner still the owner?"""
@@ -291,9 +353,9 @@ class MemoryStore(DurableStore):
             case Park() if news:
                 return True
             case Park():
-                tables.park(record, batch.next)
+                tables.park(record, batch.next, effects)
             case Block():
-                tables.block(record, batch.next)
+                tables.block(record, batch.next, effects)
                 if record.has_urgent_news(batch.seen):
                     tables.make_ready(record, now, effects)
             case Ready(at, status, attempt):
@@ -365,8 +427,79 @@ class MemoryStore(DurableStore):
         return Counter(record.status for record in self._tables.executions.values())
 
     @override
-    async def event(self, event_id: str) -> Emit | None:
-        return self._tables.events.get(event_id)
+    async def event(self, name: str, event_id: str) -> EventRow | None:
+        log = self._tables.events.get(name)
+        found = None if log is None else log.by_id.get(event_id)
+        return None if found is None else found.copy()
+
+    @override
+    async def plan(self, event: str) -> Plan:
+        return self._tables.log(event).plan()
+
+    @override
+    async def look(
+        self, event: str, *, shape: str, topic: str, since: int, after: int = 0, limit: int = 100
+    ) -> Looked:
+        return self._tables.log(event).look(shape=shape, topic=topic, since=since, after=after, limit=limit)
+
+    @override
+    async def subscribers(self) -> Sequence[Subscriber]:
+        return [each for log in self._tables.events.values() for each in log.subscribers.values()]
+
+    @override
+    async def schedule(self, schedule_id: str) -> ScheduleRow | None:
+        found = self._tables.schedules.get(schedule_id)
+        return None if found is None else found[0]
+
+    @override
+    async def schedules(self, *, after: str = "", limit: int = 100) -> Sequence[ScheduleRow]:
+        schedules = self._tables.schedules
+        return [schedules[id][0] for id in sorted(id for id in schedules if id > after)[:limit]]
+
+    @override
+    async def due_schedules(self, *, limit: int) -> Due:
+        now = self._clock.now_ms()
+        waiting = [
+            (row.next_at, row) for row, *_ in self._tables.schedules.values() if row.next_at is not None
+        ]
+        waiting.sort(key=lambda each: each[0])
+        due = [row for at, row in waiting if at <= now]
+        return Due(due[:limit], min((at for at, _ in waiting if at > now), default=None), now)
+
+    @override
+    async def gate(self, name: str) -> GateRow | None:
+        return self._tables.gates.row(name)
+
+    @override
+    async def gates(self, *, after: str = "", limit: int = 100) -> Sequence[GateRow]:
+        return list(self._tables.gates.rows(after, limit))
+
+    @override
+    async def limits(self) -> Mapping[str, int]:
+        return dict(self._tables.gates.limits)
+
+    @override
+    async def paused_queues(self) -> Sequence[str]:
+        return sorted(self._tables.paused_queues)
+
+    @override
+    async def depths(self) -> Sequence[Depth]:
+        now = self._clock.now_ms()
+        waiting: dict[str, list[Record]] = {}
+        for record in self._tables.executions.values():
+            if record.state is State.READY and record.available_at <= now:
+                waiting.setdefault(record.spec.queue, []).append(record)
+        return [
+            Depth(
+                queue,
+                ready=sum(not record.is_held for record in records),
+                held=sum(record.is_held for record in records),
+                oldest_at=min(
+                    (record.available_at for record in records if not record.is_held), default=None
+                ),
+            )
+            for queue, records in sorted(waiting.items())
+        ]
 
     @override
     async def check(self) -> Sequence[str]:

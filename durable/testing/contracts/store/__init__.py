@@ -4,7 +4,10 @@ from durable.testing.contracts.store.claiming import Claiming
 from durable.testing.contracts.store.committing import Committing
 from durable.testing.contracts.store.concurrency import Concurrency
 from durable.testing.contracts.store.creating import Creating
+from durable.testing.contracts.store.events import Eventing
+from durable.testing.contracts.store.gates import Gating
 from durable.testing.contracts.store.inbox import Inbox
+from durable.testing.contracts.store.joining import Joining
 from durable.testing.contracts.store.leases import Leases
 from durable.testing.contracts.store.lifecycle import Lifecycle
 from durable.testing.contracts.store.processes import Processes
@@ -12,6 +15,7 @@ from durable.testing.contracts.store.pruning import Pruning
 from durable.testing.contracts.store.reading import Reading
 from durable.testing.contracts.store.repeats import Repeats
 from durable.testing.contracts.store.ringing import Ringing
+from durable.testing.contracts.store.scheduling import Scheduling
 from durable.testing.contracts.store.sending import Sending
 from durable.testing.contracts.store.states import NextStates
 from durable.testing.contracts.store.takeover import Takeover
@@ -34,6 +38,10 @@ class StoreContract(
     Ringing,
     Watching,
     Sending,
+    Gating,
+    Joining,
+    Eventing,
+    Scheduling,
     Leases,
     Reading,
     Pruning,

@@ -22,10 +22,14 @@ from durable.protocols import (
     Diverged,
     Doorbell,
     DurableStore,
+    EventRow,
     ExecutionRow,
     Fenced,
     Full,
+    Gate,
     InboxEntry,
+    Join,
+    Listen,
     Live,
     Message,
     MessageKind,
@@ -83,6 +87,10 @@ class Spec(TypedDict, total=False):
     at_ms: int | None
     timeout_ms: int | None
     parent_id: str | None
+    gates: Sequence[Gate]
+    join: Join | None
+    listens: Sequence[Listen]
+    cause: bytes
 
 
 def new(**fields: Unpack[Spec]) -> NewExecution:
@@ -94,9 +102,11 @@ def new(**fields: Unpack[Spec]) -> NewExecution:
 
 
 async def create(store: DurableStore, **fields: Unpack[Spec]) -> str:
-    """Create one that must be new; its id."""
+    """Create one that must be new, and let it reach its gates; its id."""
     answer = await store.create(new(**fields), op_id=ids.nonce())
     assert isinstance(answer, Created), answer
+    if fields.get("gates") or fields.get("listens"):
+        await carry(store)
     return answer.id
 
 
@@ -302,6 +312,13 @@ async def complete(store: DurableStore, **fields: Unpack[Spec]) -> str:
 # ---- every partition, until nothing is left -----------------------------------------------------------
 
 
+async def event_of(store: DurableStore, name: str, event_id: str) -> EventRow:
+    """An event that must be there."""
+    found = await store.event(name, event_id)
+    assert found is not None, f"event {event_id} of {name} is missing"
+    return found
+
+
 async def partitions(store: DurableStore) -> range:
     return range((await store.capabilities()).partitions)
 
@@ -344,7 +361,9 @@ async def carry(store: DurableStore) -> Ticked:
     numbers = await partitions(store)
     answers = [Ticked((), (), more=False, next_at=None, now=0)]
     if len(numbers) > 1:
-        for _ in range(4):  # a watch goes to its target, and the target's end comes back
+        for _ in range(
+            6
+        ):  # a watch goes to its target, and the target's end comes back; gates one after the other
             for number in numbers:
                 answers.append(await store.relay(number, limit=100))
                 while answers[-1].more:

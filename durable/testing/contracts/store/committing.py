@@ -74,7 +74,7 @@ async def assert_refused(
         assert await owner.send(batch, op_id=op_id) == answer
         assert await owner.send(batch, op_id=op_id) == answer
     assert await snapshot(store) == before
-    assert await store.event(child.id) is None
+    assert await store.event("refused", child.id) is None
     assert await store.value(owner.id, "refused") is None
     assert (await tick(store)).next_at == next_at
     await post(store, other.id, message())

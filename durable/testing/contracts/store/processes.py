@@ -63,7 +63,7 @@ class Processes(StoreSuite):
             seen = [await snapshot(other) for other in peers]
             assert seen == [seen[0]] * len(peers)
             assert [await other.value(owner.id, "v") for other in peers] == [b"1"] * len(peers)
-            assert None not in [await other.event(owner.id) for other in peers]
+            assert None not in [await other.event("e", owner.id) for other in peers]
 
     async def test_an_execution_goes_from_process_to_process(
         self, store: DurableStore, peers: Sequence[DurableStore]

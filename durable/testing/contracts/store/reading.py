@@ -233,4 +233,4 @@ class Reading(StoreSuite):
         assert list(await store.history(missing)) == []
         assert list(await store.inbox(missing)) == []
         assert await store.value(missing, "v") is None
-        assert await store.event(missing) is None
+        assert await store.event(missing, missing) is None

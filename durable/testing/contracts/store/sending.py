@@ -14,6 +14,7 @@ from durable.testing.contracts.store.acts import (
     complete,
     create,
     due,
+    event_of,
     everything,
     ids,
     message,
@@ -90,7 +91,7 @@ class Sending(StoreSuite):
         await parent.commit(end, out=[Start(child), Post(other.id, message()), Emit("e", "paid", b"")])
         await own(store, child.id)
         await own(store, other.id)
-        assert await store.event("e") is not None
+        assert await store.event("paid", "e") is not None
 
     # -- Post
 
@@ -153,12 +154,14 @@ class Sending(StoreSuite):
     async def test_an_event_is_stored_once_by_its_id(self, store: DurableStore) -> None:
         one, two = await own(store), await own(store)
         first = Emit("e", "paid", b"\x00\xff")
-        assert await store.event("e") is None
+        assert await store.event("paid", "e") is None
         await one.commit(out=[first])
         await one.commit(out=[Emit("e", "paid", b"second")])
         await two.commit(out=[Emit("e", "refunded", b"third"), Emit("f", "paid", b"")])
-        assert await store.event("e") == first
-        assert await store.event("f") == Emit("f", "paid", b"")
+        stored = await event_of(store, "paid", "e")
+        assert (stored.name, stored.id, stored.data, stored.seq) == (first.name, first.id, first.data, 1)
+        assert (await event_of(store, "paid", "f")).seq == 2
+        assert (await event_of(store, "refunded", "e")).data == b"third"
 
     async def test_a_relay_with_nothing_to_carry_changes_nothing(self, store: DurableStore) -> None:
         await complete(store)

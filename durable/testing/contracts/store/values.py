@@ -31,6 +31,7 @@ from durable.testing.contracts.store.acts import (
     LATER,
     create,
     due,
+    event_of,
     ids,
     message,
     new,
@@ -140,7 +141,8 @@ class HostileValues(StoreSuite):
             Close(ExecutionStatus.FAILED, code=text), values={text: b"1", text + ".": b"2"}, out=[event]
         )
         assert await store.value(owner.id, text) == b"1"
-        assert await store.event(text) == event
+        stored = await event_of(store, text, text)
+        assert (stored.id, stored.name) == (text, text)
         assert (await row(store, owner.id)).code == text
 
     @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
@@ -205,7 +207,7 @@ class HostileValues(StoreSuite):
         )
         assert [stored.data for stored in await store.history(owner.id)] == [payload, payload]
         assert await store.value(owner.id, "v") == payload
-        assert await store.event("e") == Emit("e", "paid", payload)
+        assert (await event_of(store, "paid", "e")).data == payload
         await owner.commit(Close(ExecutionStatus.COMPLETED, payload, payload))
         stored = await row(store, owner.id)
         assert (stored.input, stored.options, stored.result, stored.error) == (payload,) * 4
