@@ -20,7 +20,7 @@ from durable.engine.attempt import Stubs
 from durable.errors import ConfigurationError, InvalidInput, NotRunning
 from durable.handle import Handle
 from durable.ids import Ids
-from durable.models import Execution, WorkflowInfo
+from durable.models import Execution, Receipt, WorkflowInfo
 from durable.names import (
     check_key,
     check_name,
@@ -33,13 +33,15 @@ from durable.operator import Operator
 from durable.protocols import DurableQueue, DurableStore, EventBus
 from durable.redact import redact_url
 from durable.retry import Retry
-from durable.signals import Signal
+from durable.signals import Event, Signal
 from durable.worker import Worker, WorkerSettings
 from durable.workflow import AnyWorkflow, Registry, Workflow
 
 In = TypeVar("In")
 Out = TypeVar("Out")
 T = TypeVar("T")
+
+_MOST_SENT = 100
 
 KeyReuse = Literal["never", "when_closed"]
 OpenDeps = Callable[[], AbstractAsyncContextManager[object]]
@@ -149,7 +151,8 @@ class Durable:
             stack.push_async_callback(self._bus.close)
             await self._queue.open()
             stack.push_async_callback(self._queue.close)
-            self._client = Client(self._store, self._queue, self._bus, self._clock, self._ids)
+            self._client = Client(self._store, self._queue, self._bus, self._clock, self._ids, self._registry)
+            await self._client.subscribe()
             self.operator = Operator(self._store, self._client, self._clock, self._ids)
             """The verbs that can hurt."""
             if self._worker_wanted:
@@ -339,6 +342,42 @@ class Durable:
             ExecutionNotFound: there is no such execution.
         """
         await Handle[object](self._running(), execution_id).signal(signal, payload, key=key)
+
+    # ---- events
+
+    @overload
+    async def send(self, event: Event[None], payload: None = None, *, id: str | None = None) -> Receipt: ...
+    @overload
+    async def send(self, event: Event[T], payload: T, *, id: str | None = None) -> Receipt: ...
+    async def send(self, event: Event[Any], payload: object = None, *, id: str | None = None) -> Receipt:
+        """Store an event, start what it starts and resume who waits for it; the receipt names them.
+
+        An `id` counts once among the events of its name: a second one changes nothing and gets the first one's receipt,
+        with `duplicate=True`.
+
+        Raises:
+            InvalidInput: the payload does not validate, or the id is hostile.
+            NotSerializable, PayloadTooLarge: the payload cannot be stored.
+            ConfigurationError: it starts a workflow that decides by a function and is not registered here.
+            StoreUnavailable: the store cannot be reached. Sending it again with the same id is safe.
+        """
+        [receipt] = await self._running().send([(event, payload, id)])
+        return receipt
+
+    async def send_many(
+        self, events: Sequence[tuple[Event[Any], object] | tuple[Event[Any], object, str | None]]
+    ) -> list[Receipt]:
+        """Send up to 100 events, all or none: each with its payload and, if need be, its id. Their receipts, in
+        order.
+
+        Raises:
+            InvalidInput: more than 100, or a payload or an id is bad.
+        """
+        if len(events) > _MOST_SENT:
+            raise InvalidInput(f"{len(events)} events were sent at once", f"send at most {_MOST_SENT}")
+        return await self._running().send(
+            [(one[0], one[1], one[2] if len(one) > 2 else None) for one in events]
+        )
 
     async def cancel(self, execution_id: str, reason: str = "") -> None:
         """Ask an execution to end as cancelled. See `Handle.cancel`."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, final
 
 from durable.clock import Clock, to_datetime
 from durable.codec import load_error, plain
 from durable.engine.options import new_execution
 from durable.engine.persist import persist
+from durable.engine.subscriptions import compose, subscribers_of, to_change
 from durable.engine.transitions import cancel_data
 from durable.errors import (
     CompensationFailed,
@@ -22,9 +23,10 @@ from durable.errors import (
     NotRunning,
     WaitTimeout,
 )
+from durable.flow_control import merged
 from durable.handle import Handle
 from durable.ids import Ids
-from durable.models import ErrorRecord, Execution, ExecutionStatus
+from durable.models import ErrorRecord, Execution, ExecutionStatus, Receipt
 from durable.names import check_name
 from durable.protocols import (
     Created,
@@ -33,9 +35,11 @@ from durable.protocols import (
     DurableStore,
     EventBus,
     ExecutionRow,
+    Joined,
     Message,
     MessageKind,
     NotPosted,
+    Plan,
     Posted,
     Reach,
     State,
@@ -43,8 +47,8 @@ from durable.protocols import (
     keyed_id,
 )
 from durable.retry import Retry
-from durable.signals import Signal
-from durable.workflow import AnyWorkflow
+from durable.signals import Event, Signal
+from durable.workflow import AnyWorkflow, Registry
 
 T = TypeVar("T")
 
@@ -78,9 +82,16 @@ class Client:
     """What every node can do. Implements `durable.handle.Remote`."""
 
     def __init__(
-        self, store: DurableStore, queue: DurableQueue, bus: EventBus, clock: Clock, ids: Ids
+        self,
+        store: DurableStore,
+        queue: DurableQueue,
+        bus: EventBus,
+        clock: Clock,
+        ids: Ids,
+        registry: Registry | None = None,
     ) -> None:
         self._store = store
+        self._registry = registry or Registry()
         self._queue = queue
         self._bus = bus
         self._clock = clock
@@ -118,10 +129,12 @@ class Client:
     ) -> Handle[Any]:
         schema = workflow.input_schema
         what = f"the input of workflow {workflow.name}"
-        data = schema.dump(schema.validate(input, what), what)
+        value = schema.validate(input, what)
+        data = schema.dump(value, what)
         spec = new_execution(
-            self._new_id(workflow.name, key, reuse_closed_key),
+            lambda: self._new_id(workflow.name, key, reuse_closed_key),
             workflow,
+            value,
             data,
             key=key,
             reuse_closed_key=reuse_closed_key,
@@ -136,7 +149,7 @@ class Client:
         op_id = self._ids.nonce()
         create = persist(lambda: self._store.create(spec, op_id=op_id), patience=PATIENCE)
         bell = Doorbell(spec.id, spec.workflow, spec.version, spec.queue, spec.priority)
-        if delay_ms or at_ms is not None:
+        if delay_ms or at_ms is not None or spec.gates or spec.join is not None:
             answer = await create
         else:
             answer = await self._followed(create, lambda local: local.expect(bell))
@@ -147,7 +160,13 @@ class Client:
                 self._timer(answer.available_at)
             if spec.timeout_ms is not None:
                 self._timer(self._clock.now_ms() + spec.timeout_ms)
+            if answer.doorbells or answer.touched:
+                self.announce(answer.doorbells, answer.touched)
             return Handle(self, answer.id, workflow, created=True)
+        if isinstance(answer, Joined):
+            if answer.doorbell is not None:
+                self._ring(answer.doorbell)
+            return Handle(self, answer.id, workflow, created=False)
         if not answer.same_input and not await self._is_input(answer.id, workflow, data):
             raise KeyConflict(key or answer.id, workflow.name, answer.id)
         return Handle(self, answer.id, workflow, created=False)
@@ -165,6 +184,40 @@ class Client:
     def _timer(self, at_ms: int) -> None:
         for listener in self.on_timer:
             listener(at_ms)
+
+    # ---- events
+
+    async def send(self, sent: Sequence[tuple[Event[Any], object, str | None]]) -> list[Receipt]:
+        self._check_open()
+        checked: list[tuple[Event[Any], str, object, bytes]] = []
+        for event, payload, id in sent:
+            what = f"the payload of event {event.name}"
+            value = event.schema.validate(payload, what)
+            event_id = self._ids.execution_id() if id is None else check_name(id, "the id of an event")
+            checked.append((event, event_id, value, event.schema.dump(value, what)))
+        names = sorted({event.name for event, *_ in checked})
+        plans = dict(zip(names, await asyncio.gather(*map(self._plan, names)), strict=True))
+        emits = [
+            compose(event, event_id, value, data, plans[event.name], self._registry)
+            for event, event_id, value, data in checked
+        ]
+        op_id = self._ids.nonce()
+        answer = await persist(lambda: self._store.send(emits, op_id=op_id), patience=PATIENCE)
+        self.announce(answer.doorbells, answer.touched)
+        return [
+            Receipt(emit.id, tuple(receipt.execution_ids), receipt.duplicate)
+            for emit, receipt in zip(emits, answer.receipts, strict=True)
+        ]
+
+    async def _plan(self, event: str) -> Plan:
+        return await persist(lambda: self._store.plan(event), patience=PATIENCE)
+
+    async def subscribe(self) -> None:
+        """Let the store know what is started by events here."""
+        declared = subscribers_of(self._registry)
+        add, remove = to_change(declared, await self._store.subscribers(), self._registry)
+        if add or remove:
+            await persist(lambda: self._store.subscribe(add, remove), patience=PATIENCE)
 
     # ---- telling
 
@@ -202,6 +255,8 @@ class Client:
             self._ring(answer.doorbell)
         else:
             self._bus.publish((execution_topic(execution_id),))
+        for bell in answer.doorbells:
+            self._ring(bell)
         return answer
 
     # ---- this process's own worker
@@ -214,6 +269,12 @@ class Client:
         task = asyncio.create_task(write, context=contextvars.Context())
         expects(self.local)
         return await task
+
+    def announce(self, doorbells: Sequence[Doorbell], touched: Iterable[str] = ()) -> None:
+        """Ring and hint what a write of ours has done to others."""
+        for bell in doorbells:
+            self._ring(bell)
+        self._bus.publish(execution_topic(execution_id) for execution_id in touched)
 
     def _ring(self, bell: Doorbell) -> None:
         if self.local is None or not self.local.holds(bell.id):
@@ -329,7 +390,7 @@ def execution_of(row: ExecutionRow) -> Execution:
         status=row.status,
         attempt=row.attempt,
         generation=row.generation,
-        input=plain(row.input),
+        input=plain(merged(row.input)),
         result=None if row.result is None else plain(row.result),
         error=None if row.error is None else load_error(row.error),
         code=row.code if row.code is not None or row.error is None else load_error(row.error).code,

@@ -23,6 +23,8 @@ from durable.builder import StepBuilder, step_call
 from durable.duration import Duration, to_instant_ms, to_ms
 from durable.errors import ConfigurationError, InvalidInput
 from durable.handle import Handle
+from durable.matching import Match, check_match
+from durable.models import Cause
 from durable.names import check_name, check_own_name
 from durable.retry import NO_RETRY, Retry
 from durable.runtime import Runtime
@@ -99,6 +101,11 @@ class Context(Generic[DepsT_co]):
     @property
     def tags(self) -> Mapping[str, str]:
         return self._runtime.tags
+
+    @property
+    def events(self) -> Sequence[Cause]:
+        """The events that started this execution; those of a batch in the order of its items."""
+        return self._runtime.events
 
     @property
     def deps(self) -> DepsT_co:
@@ -424,6 +431,55 @@ class Context(Generic[DepsT_co]):
                 "name each signal once",
             )
         return self._wait(signals, timeout, id)
+
+    @overload
+    def wait_for_event(
+        self,
+        event: Event[T],
+        *,
+        match: Match | None = None,
+        timeout: None = None,
+        lookback: Duration | None = None,
+        id: str | None = None,
+    ) -> Coroutine[None, None, T]: ...
+    @overload
+    def wait_for_event(
+        self,
+        event: Event[T],
+        *,
+        match: Match | None = None,
+        timeout: Duration,
+        lookback: Duration | None = None,
+        id: str | None = None,
+    ) -> Coroutine[None, None, Received[T] | TimedOut]: ...
+    def wait_for_event(
+        self,
+        event: Event[Any],
+        *,
+        match: Match | None = None,
+        timeout: Duration | None = None,
+        lookback: Duration | None = None,
+        id: str | None = None,
+    ) -> Coroutine[None, None, Any]:
+        """The payload of the next event of that name that has all the values of `match`; with a timeout, `Received` or
+        `TimedOut`.
+
+        `match` names values by their dotted paths: `{"order.id": order.id}`. They are compared as they are stored, with
+        their types: `True` is not 1, "7" is not 7. An event that came before counts too, if that was since this
+        execution began, or within `lookback` ("0s": none does); never the one that started this execution, nor one
+        that an earlier wait of it has received.
+
+        Raises:
+            InvalidInput: a bad path or duration, a value that cannot be compared, or the id is hostile or reserved.
+        """
+        outcome = self._runtime.wait_for_event(
+            event,
+            match=check_match(match or {}, f"what is wanted of event {event.name}"),
+            timeout_ms=_optional_ms(timeout),
+            lookback_ms=None if lookback is None else to_ms(lookback, what="lookback"),
+            id=_optional_id(id),
+        )
+        return _payload(outcome) if timeout is None else outcome
 
     def _wait(
         self, signals: Sequence[Signal[Any]], timeout: Duration | None, id: str | None

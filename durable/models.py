@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Generic
 
@@ -143,6 +143,58 @@ class ExecutionDetail:
     """What it waits for now: open sleeps, signals, children, retries."""
     signals: Sequence[SignalRecord]
     audit: Sequence[AuditEntry]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How an execution failed, for the workflow that `on_failure=` names."""
+
+    execution_id: str
+    workflow: str
+    step_id: str | None
+    """The step whose error it was, where it was one's."""
+    error_type: str
+    message: str
+    code: str | None
+    details: object
+    input: object
+    """Of the execution, as plain JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """An event that started an execution, or joined it."""
+
+    name: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of an event that was sent."""
+
+    id: str
+    execution_ids: Sequence[str]
+    """The executions that it started or joined, then those that waited for it; of the first event of its id."""
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A schedule as it is stored at this moment. `input` is a plain JSON value."""
+
+    id: str
+    workflow: str
+    cron: str | None
+    interval: timedelta | None
+    tz: str
+    input: object
+    paused: bool
+    next_fire_at: datetime | None
+    last_fire_at: datetime | None
+    catchup: str = "latest"
+    overlap: str = "allow"
+    jitter: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ from typing import Any, NoReturn, Protocol
 from uuid import UUID
 
 from durable.handle import Handle
+from durable.matching import Match
+from durable.models import Cause
 from durable.retry import Retry
 from durable.signals import Completed, Event, Received, Signal, TimedOut
 from durable.workflow import AnyWorkflow
@@ -59,6 +61,8 @@ class Runtime(Protocol):
     def attempt(self) -> int: ...
     @property
     def tags(self) -> Mapping[str, str]: ...
+    @property
+    def events(self) -> Sequence[Cause]: ...
     @property
     def deps(self) -> object: ...
     @property
@@ -108,6 +112,18 @@ class Runtime(Protocol):
     def wait(
         self, signals: Sequence[Signal[Any]], *, timeout_ms: int | None, id: str | None
     ) -> Coroutine[Any, Any, Received[Any] | TimedOut]: ...
+
+    def wait_for_event(
+        self,
+        event: Event[Any],
+        *,
+        match: Match,
+        timeout_ms: int | None,
+        lookback_ms: int | None,
+        id: str | None,
+    ) -> Coroutine[Any, Any, Received[Any] | TimedOut]:
+        """`lookback_ms`: how old an event may be, None: as old as this execution."""
+        ...
 
     def start(
         self, workflow: AnyWorkflow, input: object, *, id: str | None, detached: bool

@@ -6,13 +6,15 @@ as well as `match` does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
-from typing import ClassVar, Generic, Literal, final, overload
+from typing import Any, ClassVar, Generic, Literal, TypeAlias, cast, final, overload
 
 from typing_extensions import TypeForm, TypeVar, override
 
 from durable.codec import Schema
+from durable.matching import Match, check_match, check_path
 from durable.names import check_own_name
 
 T = TypeVar("T", default=None)
@@ -87,6 +89,36 @@ class Event(_Named[T]):
     """
 
     _kind = "an event"
+
+
+When: TypeAlias = Match | Callable[[Any], bool]
+"""The values that a payload must have, by their dotted paths; or a function of the payload."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class On:
+    """Some events of a name: `on=[On(Paid, when={"currency": "EUR"})]` starts a workflow for those only.
+
+    In `cancel_on=` it is `match` that says which execution is meant, a path into the event's payload for each path into
+    the execution's input: `cancel_on=[On(OrderCancelled, match={"order_id": "order.id"})]`.
+
+    Raises:
+        InvalidInput: a path is none, or a value cannot be compared.
+    """
+
+    event: Event[Any]
+    _: KW_ONLY
+    when: When | None = None
+    match: Mapping[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        when: object = self.when
+        if isinstance(when, Mapping):
+            check_match(cast("Match", when), f"what is wanted of event {self.event.name}")
+        for path, own in (self.match or {}).items():
+            check_path(path, f"a path into event {self.event.name}")
+            check_path(own, "a path into the input")
 
 
 @final

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial, update_wrapper
 from types import MappingProxyType, ModuleType
 from typing import (
@@ -24,17 +25,33 @@ from typing import (
 from typing_extensions import TypeVar, override
 
 from durable._error import shown
+from durable.calendar import Cron, Every
 from durable.codec import Schema
 from durable.duration import Duration, to_ms
-from durable.errors import ConfigurationError, UnknownWorkflow
-from durable.models import WorkflowInfo
+from durable.errors import ConfigurationError, InvalidInput, UnknownWorkflow
+from durable.flow_control import Batch, Concurrency, Debounce, FlowControl, Key, RateLimit, Rules, Throttle
+from durable.models import Failure, WorkflowInfo
 from durable.names import check_name, check_own_name, check_priority, check_tags
 from durable.retry import Retry
+from durable.signals import Event, On
 
 Rollback: TypeAlias = Literal["manual", "on_failure"]
 """Whether compensations run where the body asks for it only, or also when the run fails or is cancelled."""
 
 _RETRY = Retry(attempts=3, base="1s", factor=2.0, cap="1h", jitter=0.2)
+
+
+Trigger: TypeAlias = Event[Any] | On | Cron | Every
+"""What starts executions of a workflow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancels:
+    """An event that cancels executions: those whose input has, at these paths, what the payload has."""
+
+    event: str
+    match: Mapping[str, str]
+    """A path into the input for each path into the payload."""
 
 
 class _Context(Protocol):
@@ -66,9 +83,17 @@ class Workflow(Generic[In_contra, Out_co]):
         queue: str = "default",
         retry: Retry | int | None = None,
         timeout: Duration | None = None,
-        priority: int = 0,
+        priority: int | Key = 0,
         tags: Mapping[str, str] | None = None,
+        on: Sequence[Trigger] = (),
+        cancel_on: Sequence[On] = (),
+        concurrency: Rules | None = None,
+        throttle: Throttle | None = None,
+        rate_limit: RateLimit | None = None,
+        debounce: Debounce | None = None,
+        batch: Batch | None = None,
         rollback: Rollback = "manual",
+        on_failure: Workflow[Failure, Any] | None = None,
     ) -> None:
         self.takes_input = _takes_input(fn)
         """Whether the function has a parameter after the context."""
@@ -80,10 +105,26 @@ class Workflow(Generic[In_contra, Out_co]):
         """Of the run as a whole."""
         self.timeout_ms = None if timeout is None else to_ms(timeout, what=f"timeout of workflow {self.name}")
         """Of the execution, from its creation on and across its attempts."""
-        self.priority = check_priority(priority)
-        """Greater goes first."""
+        self.priority = (
+            priority if isinstance(priority, str) or callable(priority) else check_priority(priority)
+        )
+        """Greater goes first. A path into the input or a function of it gives each execution its own."""
         self.tags: Mapping[str, str] = MappingProxyType(dict(check_tags(tags or {})))
         self.rollback: Rollback = _rollback(rollback, self.name)
+        self.on = tuple(_triggers(on, self.name))
+        """What starts it."""
+        self.cancels = tuple(Cancels(on.event.name, on.match or {}) for on in cancel_on)
+        """The events that cancel its executions."""
+        self.flow = FlowControl(
+            self.name,
+            concurrency=concurrency,
+            throttle=throttle,
+            rate_limit=rate_limit,
+            debounce=debounce,
+            batch=batch,
+        )
+        self.on_failure = on_failure
+        """What is started when an execution fails."""
         update_wrapper(cast("Any", self), fn)
 
     @cached_property
@@ -148,9 +189,17 @@ def workflow(
     queue: str = "default",
     retry: Retry | int | None = None,
     timeout: Duration | None = None,
-    priority: int = 0,
+    priority: int | Key = 0,
     tags: Mapping[str, str] | None = None,
+    on: Sequence[Trigger] = (),
+    cancel_on: Sequence[On] = (),
+    concurrency: Rules | None = None,
+    throttle: Throttle | None = None,
+    rate_limit: RateLimit | None = None,
+    debounce: Debounce | None = None,
+    batch: Batch | None = None,
     rollback: Rollback = "manual",
+    on_failure: Workflow[Failure, Any] | None = None,
 ) -> _Decorator: ...
 def workflow(
     fn: Callable[..., Coroutine[Any, Any, Any]] | None = None,
@@ -161,18 +210,32 @@ def workflow(
     queue: str = "default",
     retry: Retry | int | None = None,
     timeout: Duration | None = None,
-    priority: int = 0,
+    priority: int | Key = 0,
     tags: Mapping[str, str] | None = None,
+    on: Sequence[Trigger] = (),
+    cancel_on: Sequence[On] = (),
+    concurrency: Rules | None = None,
+    throttle: Throttle | None = None,
+    rate_limit: RateLimit | None = None,
+    debounce: Debounce | None = None,
+    batch: Batch | None = None,
     rollback: Rollback = "manual",
+    on_failure: Workflow[Failure, Any] | None = None,
 ) -> object:
     """Make a workflow of an async function that takes a `Context` and, if it wants one, an input value.
 
     By default it has the function's name, version "1", the queue "default" and three attempts. `timeout`
     counts from the execution's creation, across its attempts.
 
+    `on` names what starts it: events, whose payload is the input, and times (`Cron`, `Every`), where there is none.
+    `cancel_on` names the events that cancel its executions. `concurrency`, `throttle`, `rate_limit`, `debounce` and
+    `batch` hold for every way of starting it. `on_failure` is started when an execution fails for good, with a
+    `Failure`.
+
     Raises:
         InvalidInput: a bad duration, or a name that is hostile or reserved.
-        ConfigurationError: it is not an async function, or it does not take a context and at most one input.
+        ConfigurationError: it is not an async function, it does not take a context and at most one input, or its rules
+            contradict each other.
     """
 
     def decorate(fn: Callable[..., Coroutine[Any, Any, Out]]) -> Workflow[Never, Out]:
@@ -185,7 +248,15 @@ def workflow(
             timeout=timeout,
             priority=priority,
             tags=tags,
+            on=on,
+            cancel_on=cancel_on,
+            concurrency=concurrency,
+            throttle=throttle,
+            rate_limit=rate_limit,
+            debounce=debounce,
+            batch=batch,
             rollback=rollback,
+            on_failure=on_failure,
         )
 
     return decorate if fn is None else decorate(fn)
@@ -208,9 +279,18 @@ class Registry:
 
     def __init__(self, workflows: Iterable[AnyWorkflow | ModuleType] = ()) -> None:
         self._workflows: dict[str, dict[str, AnyWorkflow]] = {}
+        self._scopes: dict[str, tuple[str, Concurrency]] = {}
         for source in workflows:
             for workflow in _workflows_of(source):
                 self._add(workflow)
+
+    def newest(self) -> list[AnyWorkflow]:
+        """Of each name the highest version: the one that triggers start."""
+        return [self.find(name) for name in sorted(self._workflows)]
+
+    def newest_of(self, name: str) -> AnyWorkflow | None:
+        """Its highest version, or None."""
+        return self.find(name) if name in self._workflows else None
 
     def get(self, name: str, version: str) -> AnyWorkflow | None:
         """Exactly this version, or None."""
@@ -224,7 +304,7 @@ class Registry:
         """
         versions = self._workflows.get(name, {})
         if versions and version is None:
-            return versions[max(versions, key=_natural)]
+            return versions[max(versions, key=natural_order)]
         if version is not None and version in versions:
             return versions[version]
         raise UnknownWorkflow(name, self._workflows, version)
@@ -235,7 +315,7 @@ class Registry:
 
     def __iter__(self) -> Iterator[AnyWorkflow]:
         for _, versions in sorted(self._workflows.items()):
-            for version in sorted(versions, key=_natural):
+            for version in sorted(versions, key=natural_order):
                 yield versions[version]
 
     def __len__(self) -> int:
@@ -252,6 +332,38 @@ class Registry:
             )
         # Here and not at the first start, so that a type that cannot be stored stops the deployment.
         _ = workflow.input_schema, workflow.output_schema
+        self._check_scopes(workflow)
+        _check_starts(workflow)
+
+    def _check_scopes(self, workflow: AnyWorkflow) -> None:
+        """Who shares slots shares the rule."""
+        for rule in workflow.flow.concurrency:
+            if rule.scope is None:
+                continue
+            other, known = self._scopes.setdefault(rule.scope, (workflow.name, rule))
+            if (known.limit, known.when_full, known.hold) != (rule.limit, rule.when_full, rule.hold):
+                raise ConfigurationError(
+                    f"workflows {other} and {workflow.name} share the scope {rule.scope} and disagree about it: "
+                    f"{known} and {rule}",
+                    "give both the same rule",
+                )
+
+
+def _check_starts(workflow: AnyWorkflow) -> None:
+    """Does what starts it give it an input that it takes?"""
+    if any(isinstance(trigger, Cron | Every) for trigger in workflow.on):
+        try:
+            workflow.input_schema.validate(None)
+        except InvalidInput:
+            raise ConfigurationError(
+                f"workflow {workflow.name} is started by a time, without an input, and needs one",
+                "let it take none (or None), or make a schedule with an input: durable.ensure_schedule(...)",
+            ) from None
+    if workflow.flow.batch is not None and workflow.input_schema.json_schema().get("type") != "array":
+        raise ConfigurationError(
+            f"workflow {workflow.name} has batch= and its input is no list",
+            "let it take a list of what is collected",
+        )
 
 
 def _workflows_of(source: object) -> Iterable[AnyWorkflow]:
@@ -287,6 +399,19 @@ def _rollback(rollback: Rollback, name: str) -> Rollback:
     return rollback
 
 
-def _natural(version: str) -> list[tuple[int, str]]:
+def _triggers(on: Sequence[Trigger], name: str) -> Iterator[On | Cron | Every]:
+    for trigger in on:
+        if isinstance(trigger, Event):
+            yield On(trigger)
+        elif isinstance(cast("object", trigger), On | Cron | Every):
+            yield trigger
+        else:
+            raise ConfigurationError(
+                f"workflow {name} is started on {shown(trigger)}",
+                "on= takes events, On(...), Cron(...) and Every(...)",
+            )
+
+
+def natural_order(version: str) -> list[tuple[int, str]]:
     """Sorts text with numbers in it as people do."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.findall(r"\d+|\D+", version)]

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from random import Random
-from typing import NoReturn, Protocol, final
+from typing import NoReturn, Protocol, TypeVar, final
 
 from durable.clock import Clock
 from durable.codec import dump_error, load_error, record_error
@@ -47,17 +47,25 @@ from durable.protocols import (
     Claimed,
     Close,
     Committed,
+    Created,
     Diverged,
+    Doorbell,
+    DurableStore,
+    Exists,
     Fenced,
     Full,
     InboxEntry,
+    Joined,
     MessageKind,
+    NewExecution,
     Next,
     Park,
     Ready,
     Run,
 )
-from durable.workflow import AnyWorkflow
+from durable.workflow import AnyWorkflow, Registry
+
+T = TypeVar("T")
 
 log = logging.getLogger("durable.engine")
 
@@ -87,8 +95,10 @@ class Host:
     max_crashes: int
     wake_at: Callable[[int], None]
     """A timer was stored that is due at this instant."""
-    announce: Callable[[Committed], None]
-    """A commit has made other executions ready, or left something for them."""
+    announce: Callable[[Sequence[Doorbell], Iterable[str]], None]
+    """A write has made these executions ready, and left something for those."""
+    registry: Registry
+    """For what a body starts without naming it: subscribers of its events."""
     nudge: Callable[[str], None]
     """Have a parked execution claimed again, because its body goes on by itself."""
     stubs: Stubs | None = None
@@ -324,6 +334,21 @@ class Attempt:
         if not self._in_step and self._steps_done is not None and not self._steps_done.done():
             self._steps_done.set_result(None)
 
+    async def ask(self, question: Callable[[DurableStore], Awaitable[T]]) -> T:
+        """What the store answers to a body, which counts as running meanwhile."""
+        self.step_begins()
+        try:
+            return await self.journal.ask(question)
+        finally:
+            self.step_ends()
+
+    async def start_now(self, spec: NewExecution) -> Created | Joined | Exists:
+        """Start another execution before the next commit; again: the same one."""
+        answer = await self.ask(lambda store: store.create(spec, op_id=f"start:{spec.id}"))
+        if isinstance(answer, Created | Joined) and answer.doorbell is not None:
+            self.host.announce((answer.doorbell,), ())
+        return answer
+
     async def stop(self, verdict: Next) -> NoReturn:
         """End this attempt, from within the body, with nothing for the body to catch."""
         self._verdict = verdict
@@ -403,7 +428,7 @@ class Attempt:
         flushed, self._in_flight = self._in_flight, []
         if isinstance(answer, Committed):
             if answer.doorbells or answer.touched:
-                self.host.announce(answer)
+                self.host.announce(answer.doorbells, answer.touched)
             if (soonest := self.journal.soonest()) is not None:
                 self.host.wake_at(soonest)
             for waiter in flushed:

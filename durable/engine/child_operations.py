@@ -29,6 +29,7 @@ from durable.protocols import (
     Checkpoint,
     Message,
     MessageKind,
+    NewExecution,
     Outcome,
     Post,
     Reach,
@@ -56,10 +57,9 @@ class ChildOperations(WaitOperations):
         done = await self.found(key, "start", workflow.name)
         created = done is None
         if done is None:
-            child = self._new_child(key, workflow, input, detached)
+            child = self._new_child(key, workflow, input)
             await self.driver.hold()
-            self.journal.send(child)
-            data = Child(child.spec.id, detached).pack()
+            data = (await self._begin_child(child, detached)).pack()
             done = self.record(branch, key, "start", workflow.name, COMPLETED, data)
         branch.saw(done.finished_at or 0)
         return Handle(self, Child.unpack(done.data).id, workflow, created=created)
@@ -71,11 +71,11 @@ class ChildOperations(WaitOperations):
     async def _run(self, branch: Branch, key: str, workflow: AnyWorkflow, input: object) -> Any:
         done = await self.found(key, "child", workflow.name)
         if done is None:
-            child = self._new_child(key, workflow, input, detached=False)
-            data = Child(child.spec.id, False).pack()
-            done = await self.begin_wait(branch, key, "child", workflow.name, data=data)
-            self.journal.send(child)
-            self.journal.send(Watch(child.spec.id, self.journal.watcher(key)))
+            spec = self._new_child(key, workflow, input)
+            await self.driver.hold()
+            child = await self._begin_child(spec, detached=False)
+            done = await self.begin_wait(branch, key, "child", workflow.name, data=child.pack())
+            self.journal.send(Watch(child.id, self.journal.watcher(key)))
         if not done.status.final:
             done = await self.until(key, done, ((MessageKind.CHILD, self.journal.watcher(key)),))
         await self.seen(branch, done)
@@ -121,17 +121,29 @@ class ChildOperations(WaitOperations):
         except DurableError as error:
             await self.driver.needs_repair(error)
 
-    def _new_child(self, key: str, workflow: AnyWorkflow, input: object, detached: bool) -> Start:
+    def _new_child(self, key: str, workflow: AnyWorkflow, input: object) -> NewExecution:
         row = self.driver.row
         what = f"the input of workflow {workflow.name}"
-        data = workflow.input_schema.dump(workflow.input_schema.validate(input, what), what)
+        value = workflow.input_schema.validate(input, what)
+        data = workflow.input_schema.dump(value, what)
         # A function of the parent and the step, so that it is one child however often this is replayed; another one
         # when the parent tries again what failed, or has continued as new.
         again = "" if row.attempt == 1 and row.generation == 0 else f":{row.generation}.{row.attempt}"
         child_id = f"{row.id}/{key}{again}"
         if len(child_id) > _LONGEST_ID:
             child_id = hashlib.sha256(child_id.encode()).hexdigest()[:40]
-        return Start(new_execution(child_id, workflow, data, parent_id=row.id))
+        if workflow.flow.joins:
+            child_id = hashlib.sha256(child_id.encode()).hexdigest()
+        return new_execution(child_id, workflow, value, data, parent_id=row.id)
+
+    async def _begin_child(self, spec: NewExecution, detached: bool) -> Child:
+        """Start it with the next commit. One that joins a group is started now: whom it joins is not known before, and
+        that one is not this parent's alone."""
+        if spec.join is None:
+            self.journal.send(Start(spec))
+            return Child(spec.id, detached)
+        await self.driver.barrier()
+        return Child((await self.driver.start_now(spec)).id, detached=True)
 
     def handle(self, execution_id: str, workflow: AnyWorkflow | None) -> Handle[Any]:
         return Handle(self, execution_id, workflow)

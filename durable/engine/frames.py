@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pydantic_core import from_json, to_json
 
-from durable.protocols import Checkpoint, CheckpointStatus
+from durable.protocols import Checkpoint, CheckpointStatus, EventRow
 
 _NAME, _PAYLOAD = b'{"name":"', b'","payload":'
 TIMEOUT_FRAME = b'{"timeout":true}'
@@ -26,6 +26,21 @@ def unpack_received(data: bytes) -> tuple[str, bytes] | None:
         return None
     name, _, rest = data.removeprefix(_NAME).partition(_PAYLOAD)
     return name.decode(), rest[:-1]
+
+
+def pack_event(row: EventRow) -> bytes:
+    """What a wait for an event got. Its id and name are checked, with nothing in them to escape."""
+    head = f'{{"name":"{row.name}","id":"{row.id}","seq":{row.seq},"at":{row.at},"payload":'
+    return head.encode() + row.data + b"}"
+
+
+def unpack_event(data: bytes) -> EventRow | None:
+    """None for a timeout, or for what is still awaited."""
+    if data == TIMEOUT_FRAME or not data:
+        return None
+    head, _, payload = data.partition(b',"payload":')
+    found = from_json(head + b"}")
+    return EventRow(found["name"], found["id"], payload[:-1], found["seq"], found["at"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ is in flight piles up and leaves with the next one.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
-from typing import final
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar, final
 
 from durable.engine.persist import persist
 from durable.protocols import (
@@ -28,6 +28,8 @@ from durable.protocols import (
     Out,
     Ready,
 )
+
+T = TypeVar("T")
 
 Topic = tuple[MessageKind, str]
 """What an inbox entry is about: its kind and its name."""
@@ -149,7 +151,7 @@ class Journal:
         return f"{key}@{self.row.generation}"
 
     def is_stale(self, entry: InboxEntry) -> bool:
-        """Whether a timer or a child's end is for a wait that is over, or of an earlier generation."""
+        """Whether a message is for a wait that is over, or of an earlier generation."""
         if entry.kind is MessageKind.TIMER:
             begun = self.history.get(entry.name)
             return begun is None or begun.wake_at is None or begun.wake_at > entry.at
@@ -157,6 +159,9 @@ class Journal:
             key, _, generation = entry.name.partition("@")
             begun = self.history.get(key)
             return begun is None or begun.status.final or int(generation) != self.row.generation
+        if entry.kind in (MessageKind.EVENT, MessageKind.GATE):
+            begun = self.history.get(entry.name)
+            return begun is None or begun.status.final
         return False
 
     def deliver(self, entries: Iterable[InboxEntry]) -> list[InboxEntry]:
@@ -185,6 +190,10 @@ class Journal:
             del self._unread[topic]
         self._consume.append((entry.seq, step_id))
         self._dirty = True
+
+    async def ask(self, question: Callable[[DurableStore], Awaitable[T]]) -> T:
+        """What the store answers, however often it must be asked."""
+        return await persist(lambda: question(self._store))
 
     # ---- commits
 

@@ -17,7 +17,6 @@ from durable.errors import (
 from durable.protocols import (
     Checkpoint,
     CheckpointStatus,
-    Emit,
     Post,
 )
 from durable.steps import STEP
@@ -122,7 +121,7 @@ class Operations:
         key: str,
         kind: str,
         name: str,
-        out: Emit | Post | None,
+        out: Post | None,
         data: bytes,
     ) -> None:
         done = await self.found(key, kind, name)

@@ -2,19 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from pydantic_core import from_json, to_json
 
-from durable.names import check_own_name
-from durable.protocols import NewExecution
+from durable.codec import plain
+from durable.engine.transitions import cancel_data
+from durable.errors import InvalidInput
+from durable.flow_control import FlowControl, Key
+from durable.matching import MISSING, shape_of, topic_of, value_at
+from durable.models import Cause
+from durable.names import check_own_name, check_priority
+from durable.protocols import Listen, NewExecution, keyed_id
 from durable.retry import Retry
-from durable.workflow import AnyWorkflow
+from durable.workflow import AnyWorkflow, Cancels
+
+
+class Startable(Protocol):
+    """What has to be known of a workflow to start it: itself, or what was stored of it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def queue(self) -> str: ...
+    @property
+    def priority(self) -> int | Key: ...
+    @property
+    def tags(self) -> Mapping[str, str]: ...
+    @property
+    def timeout_ms(self) -> int | None: ...
+    @property
+    def flow(self) -> FlowControl: ...
+    @property
+    def cancels(self) -> Sequence[Cancels]: ...
 
 
 def new_execution(
-    execution_id: str,
-    workflow: AnyWorkflow,
+    new_id: str | Callable[[], str],
+    workflow: Startable,
+    value: object,
     input: bytes,
     *,
     key: str | None = None,
@@ -27,15 +56,35 @@ def new_execution(
     delay_ms: int = 0,
     at_ms: int | None = None,
     parent_id: str | None = None,
+    cause: Cause | None = None,
 ) -> NewExecution:
-    """What `create` stores: the workflow's own settings, where the start gives no others."""
+    """What `create` stores: the workflow's own settings, where the start gives no others. `input` is what is stored of
+    `value`; a function gives an id that nobody has, and one that joins a group always gets such a one.
+
+    Raises:
+        InvalidInput: a computed priority is none; or a debounced or batched start has a key, or an instant of its own.
+    """
+    flow = workflow.flow
+    join = flow.join(value, input) if flow else None
+    if join is not None:
+        if key is not None or delay_ms or at_ms is not None:
+            rule = "debounced" if join.size is None else "batched"
+            raise InvalidInput(
+                f"workflow {workflow.name} is {rule}, and this start has a key or an instant of its own",
+                "what joins a pending execution begins with it: leave out key=, delay= and at=",
+            )
+        execution_id = keyed_id(
+            workflow.name, join.group, (new_id if isinstance(new_id, str) else new_id())[:8]
+        )
+    else:
+        execution_id = new_id if isinstance(new_id, str) else new_id()
     return NewExecution(
         id=execution_id,
         workflow=workflow.name,
         version=workflow.version,
         input=input,
         queue=workflow.queue if queue is None else check_own_name(queue, "queue"),
-        priority=workflow.priority if priority is None else priority,
+        priority=_priority(workflow, value, input) if priority is None else priority,
         key=key,
         reuse_closed_key=reuse_closed_key,
         tags={**workflow.tags, **(tags or {})},
@@ -44,6 +93,10 @@ def new_execution(
         at_ms=at_ms,
         timeout_ms=workflow.timeout_ms if timeout_ms is None else timeout_ms,
         parent_id=parent_id,
+        gates=flow.gates(value, input) if flow else (),
+        join=join,
+        listens=_listens(workflow, input) if workflow.cancels else (),
+        cause=b"" if cause is None else to_json({"name": cause.name, "id": cause.id}),
     )
 
 
@@ -52,3 +105,31 @@ def run_retry(options: bytes, workflow: AnyWorkflow) -> Retry:
     if not options:
         return workflow.retry
     return Retry.from_dict(from_json(options)["retry"], on=workflow.retry.on)
+
+
+def causes(cause: bytes) -> Sequence[Cause]:
+    """The events that started an execution, in the order in which they joined it."""
+    return [Cause(**from_json(line)) for line in cause.split(b"\n") if line]
+
+
+def _priority(workflow: Startable, value: object, input: bytes) -> int:
+    priority = workflow.priority
+    if isinstance(priority, int):
+        return priority
+    found = value_at(plain(input), priority) if isinstance(priority, str) else priority(value)
+    return 0 if found is MISSING or found is None else check_priority(found)
+
+
+def _listens(workflow: Startable, input: bytes) -> Sequence[Listen]:
+    structure = plain(input)
+    listens: list[Listen] = []
+    for number, cancels in enumerate(workflow.cancels):
+        match = {path: value_at(structure, own) for path, own in cancels.match.items()}
+        if MISSING in match.values():
+            continue  # what is missing is equal to nothing
+        reason = cancel_data(f"event {cancels.event}")
+        step_id = f"__cancel:{number}"
+        listens.append(
+            Listen(cancels.event, step_id, topic_of(match), shape_of(match), seen=None, cancel=reason)
+        )
+    return listens

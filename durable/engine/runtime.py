@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import logging
 import random as random_module
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, NoReturn, final
@@ -21,21 +21,21 @@ from durable.engine.attempt import Attempt
 from durable.engine.body import Bail, Body, ContinueAsNew
 from durable.engine.branch import Branch
 from durable.engine.child_operations import ChildOperations
+from durable.engine.event_operations import EventOperations
 from durable.engine.frames import (
     pack_choice,
     unpack_choice,
 )
 from durable.engine.operations import COMPLETED, OPEN
+from durable.engine.options import causes
 from durable.engine.sagas import Saga
 from durable.engine.step_operations import StepOperations
 from durable.errors import (
     DurableError,
     NoMatchingBranch,
 )
-from durable.protocols import (
-    Emit,
-)
-from durable.signals import Event
+from durable.flow_control import merged
+from durable.models import Cause
 
 _log = logging.getLogger("durable.workflow")
 
@@ -50,7 +50,7 @@ def new_body(attempt: Attempt) -> Body:
         if not workflow.takes_input:
             return await workflow.fn(context)
         try:
-            value = workflow.input_schema.load(attempt.row.input)
+            value = workflow.input_schema.load(merged(attempt.row.input))
         except DurableError as error:
             await attempt.needs_repair(error)
         return await workflow.fn(context, value)
@@ -59,7 +59,7 @@ def new_body(attempt: Attempt) -> Body:
 
 
 @final
-class BodyRuntime(StepOperations, ChildOperations):
+class BodyRuntime(StepOperations, ChildOperations, EventOperations):
     """Implements `durable.runtime.Runtime`."""
 
     def __init__(self, attempt: Attempt) -> None:
@@ -82,6 +82,10 @@ class BodyRuntime(StepOperations, ChildOperations):
     @property
     def tags(self) -> Mapping[str, str]:
         return self.driver.row.tags
+
+    @property
+    def events(self) -> Sequence[Cause]:
+        return causes(self.driver.row.cause)
 
     @property
     def deps(self) -> object:
@@ -163,14 +167,6 @@ class BodyRuntime(StepOperations, ChildOperations):
         return given
 
     # ---- things that are done once
-
-    def emit(self, event: Event[Any], payload: object, *, id: str | None) -> Coroutine[Any, Any, None]:
-        branch = self.here()
-        key = branch.key(id or f"emit:{event.name}")
-        what = f"the payload of event {event.name}"
-        data = event.schema.dump(event.schema.validate(payload, what), what)
-        event_id = f"{self.execution_id}:{self.driver.row.generation}:{key}"
-        return self.once(branch, key, "emit", event.name, Emit(event_id, event.name, data), data)
 
     def note(self, text: str, details: Mapping[str, object]) -> Coroutine[Any, Any, None]:
         branch = self.here()

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -22,7 +22,6 @@ from durable.engine.persist import persist
 from durable.engine.transitions import NUDGE
 from durable.ids import Ids
 from durable.protocols import (
-    Committed,
     Doorbell,
     DurableQueue,
     DurableStore,
@@ -110,6 +109,7 @@ class Worker:
             max_crashes=settings.max_crashes,
             wake_at=self.wake_at,
             announce=self._announce,
+            registry=self._registry,
             nudge=self._nudge,
             stubs=self._stubs,
         )
@@ -215,11 +215,11 @@ class Worker:
         if self._started:
             self.sweeper.wake_at(at_ms)
 
-    def _announce(self, committed: Committed) -> None:
-        if committed.doorbells:
-            self._queue.ring(committed.doorbells)
-        if committed.touched:
-            self._bus.publish(execution_topic(id) for id in committed.touched)
+    def _announce(self, doorbells: Sequence[Doorbell], touched: Iterable[str]) -> None:
+        if doorbells:
+            self._queue.ring(doorbells)
+        if touched:
+            self._bus.publish(execution_topic(id) for id in touched)
 
     def _nudge(self, execution_id: str) -> None:
         task: asyncio.Task[Any] = asyncio.create_task(

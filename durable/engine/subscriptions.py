@@ -1,0 +1,177 @@
+"""Whom an event starts, and what of it decides whom else it concerns.
+
+What a workflow is started by is known to the store (`Subscriber`), so that an event starts it whoever sends it. A
+process that has the workflow goes by its code, another one by the plain data that was stored of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from pydantic_core import from_json, to_json
+
+from durable.codec import plain
+from durable.engine.options import Cancels, Startable, new_execution
+from durable.errors import ConfigurationError
+from durable.flow_control import FlowControl
+from durable.matching import matches, shape_of, topics_in
+from durable.models import Cause
+from durable.protocols import Emit, Plan, Subscriber, keyed_id
+from durable.signals import Event, On, When
+from durable.workflow import AnyWorkflow, Registry, natural_order
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Template:
+    """What is known of a workflow that is registered elsewhere: enough to start it."""
+
+    name: str
+    version: str
+    queue: str
+    priority: int | str
+    tags: Mapping[str, str]
+    timeout_ms: int | None
+    flow: FlowControl
+    cancels: Sequence[Cancels]
+
+
+def compose(
+    event: Event[Any], event_id: str, payload: object, data: bytes, plan: Plan, known: Registry
+) -> Emit:
+    """What is stored of an event, with the executions that it starts.
+
+    Raises:
+        ConfigurationError: a workflow that it would start decides by a function, and is not registered here.
+    """
+    structure = plain(data)
+    cause = Cause(event.name, event_id)
+    starts = [
+        new_execution(
+            keyed_id(workflow.name, f"#event\n{event.name}\n{event_id}"),
+            workflow,
+            [payload] if workflow.flow.batch is not None else payload,
+            _input(data, subscriber, is_batch=workflow.flow.batch is not None),
+            cause=cause,
+        )
+        for subscriber in plan.subscribers
+        if (workflow := _concerned(subscriber, payload, structure, known)) is not None
+    ]
+    shapes = tuple(plan.shapes)
+    return Emit(event_id, event.name, data, shapes, topics_in(structure, shapes), starts)
+
+
+def _concerned(
+    subscriber: Subscriber, payload: object, structure: object, known: Registry
+) -> Startable | None:
+    """The workflow, if this event starts it."""
+    if not subscriber.data:
+        return None
+    here = known.newest_of(subscriber.workflow)
+    if here is not None:
+        whens = [on.when for on in here.on if isinstance(on, On) and on.event.name == subscriber.event]
+        return here if any(_is_wanted(when, payload, structure) for when in whens) else None
+    found = from_json(subscriber.data)
+    if found["needs_code"]:
+        raise ConfigurationError(
+            f"event {subscriber.event} starts workflow {subscriber.workflow}, which decides by a function and is not "
+            "registered here",
+            "register the workflow with this Durable, or let it use dotted paths instead of functions",
+        )
+    if not any(_is_wanted(when, payload, structure) for when in found["whens"]):
+        return None
+    name = subscriber.workflow
+    return Template(
+        name=name,
+        version=found["version"],
+        queue=found["queue"],
+        priority=found["priority"],
+        tags=found["tags"],
+        timeout_ms=found["timeout_ms"],
+        flow=FlowControl.from_dict(name, found["flow"]),
+        cancels=[Cancels(event, match) for event, match in found["cancels"]],
+    )
+
+
+def _is_wanted(when: When | None, payload: object, structure: object) -> bool:
+    if when is None:
+        return True
+    return bool(when(payload)) if callable(when) else matches(structure, when)
+
+
+def _input(data: bytes, subscriber: Subscriber, *, is_batch: bool) -> bytes:
+    if not from_json(subscriber.data)["takes_input"]:
+        return b"null"
+    return b"[" + data + b"]" if is_batch else data
+
+
+# ---- what is stored of the workflows that are registered here
+
+
+def subscribers_of(registry: Registry) -> list[Subscriber]:
+    """What the store is to know of all that is registered here."""
+    return [each for workflow in registry.newest() for each in _subscribers(workflow)]
+
+
+def to_change(
+    declared: Sequence[Subscriber], stored: Iterable[Subscriber], registry: Registry
+) -> tuple[list[Subscriber], list[Subscriber]]:
+    """Whom to add and whom to remove. What a higher version of a workflow has said stays."""
+    known = {(each.event, each.workflow): each for each in stored}
+    ours = {(each.event, each.workflow) for each in declared}
+    add = [
+        each
+        for each in declared
+        if (other := known.get((each.event, each.workflow))) != each
+        and not (other and _is_newer(other, each))
+    ]
+    names = {workflow.name for workflow in registry}
+    remove = [
+        each
+        for key, each in known.items()
+        if key not in ours and each.workflow in names and not _is_newer(each, registry.find(each.workflow))
+    ]
+    return add, remove
+
+
+def _subscribers(workflow: AnyWorkflow) -> Iterable[Subscriber]:
+    whens: dict[str, list[When | None]] = {}
+    for on in workflow.on:
+        if isinstance(on, On):
+            whens.setdefault(on.event.name, []).append(on.when)
+    shapes: dict[str, list[str]] = {name: [] for name in whens}
+    for cancels in workflow.cancels:
+        shapes.setdefault(cancels.event, []).append(shape_of(cancels.match))
+    for event, of_event in shapes.items():
+        data = _template(workflow, whens[event]) if event in whens else b""
+        yield Subscriber(event, workflow.name, data, tuple(shape for shape in of_event if shape))
+
+
+def _template(workflow: AnyWorkflow, whens: Sequence[When | None]) -> bytes:
+    needs_code = workflow.flow.needs_code or callable(workflow.priority) or any(map(callable, whens))
+    return to_json(
+        {
+            "version": workflow.version,
+            "queue": workflow.queue,
+            "priority": 0 if callable(workflow.priority) else workflow.priority,
+            "tags": dict(workflow.tags),
+            "timeout_ms": workflow.timeout_ms,
+            "takes_input": workflow.takes_input,
+            "flow": workflow.flow.to_dict(),
+            "cancels": [[each.event, dict(each.match)] for each in workflow.cancels],
+            "whens": [None if callable(when) else when for when in whens],
+            "needs_code": needs_code,
+        }
+    )
+
+
+def _is_newer(stored: Subscriber, ours: Subscriber | AnyWorkflow) -> bool:
+    return natural_order(_version(stored)) > natural_order(_version(ours))
+
+
+def _version(of: Subscriber | AnyWorkflow) -> str:
+    if not isinstance(of, Subscriber):
+        return of.version
+    return from_json(of.data)["version"] if of.data else "0"
