@@ -9,7 +9,7 @@ from copy import copy
 from dataclasses import replace
 from datetime import datetime
 from types import ModuleType, TracebackType
-from typing import Any, Literal, Never, Self, TypeVar, final, overload
+from typing import Any, Literal, Never, Self, TypeVar, Unpack, final, overload
 
 from durable.backends import backend_for
 from durable.backends.ready_queue import ReadyQueue
@@ -20,7 +20,7 @@ from durable.engine.attempt import Stubs
 from durable.errors import ConfigurationError, InvalidInput, NotRunning
 from durable.handle import Handle
 from durable.ids import Ids
-from durable.models import Execution, Receipt, WorkflowInfo
+from durable.models import Execution, Receipt, Schedule, WorkflowInfo
 from durable.names import (
     check_key,
     check_name,
@@ -33,6 +33,7 @@ from durable.operator import Operator
 from durable.protocols import DurableQueue, DurableStore, EventBus
 from durable.redact import redact_url
 from durable.retry import Retry
+from durable.schedules import Catchup, Overlap, ScheduleChanges, Schedules
 from durable.signals import Event, Signal
 from durable.worker import Worker, WorkerSettings
 from durable.workflow import AnyWorkflow, Registry, Workflow
@@ -153,6 +154,7 @@ class Durable:
             stack.push_async_callback(self._queue.close)
             self._client = Client(self._store, self._queue, self._bus, self._clock, self._ids, self._registry)
             await self._client.subscribe()
+            self._schedules = Schedules(self._store, self._client, self._registry, self._clock, self._ids)
             self.operator = Operator(self._store, self._client, self._clock, self._ids)
             """The verbs that can hurt."""
             if self._worker_wanted:
@@ -172,7 +174,9 @@ class Durable:
                 stack.push_async_callback(self._worker.stop)
                 await self._worker.start()
                 self._client.on_timer.append(self._worker.wake_at)
+                self._schedules.on_fire.append(self._worker.fire_at)
                 self._client.local = self._worker.dispatcher
+            await self._schedules.ensure_those_of(self._registry)
             self._exit = stack.pop_all()
         return self
 
@@ -342,6 +346,169 @@ class Durable:
             ExecutionNotFound: there is no such execution.
         """
         await Handle[object](self._running(), execution_id).signal(signal, payload, key=key)
+
+    # ---- schedules
+
+    @overload
+    async def schedule(
+        self,
+        workflow: Workflow[None, Out],
+        input: None = None,
+        *,
+        at: datetime | None = None,
+        delay: Duration | None = None,
+        key: str | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Handle[Out]: ...
+    @overload
+    async def schedule(
+        self,
+        workflow: Workflow[In, Out],
+        input: In,
+        *,
+        at: datetime | None = None,
+        delay: Duration | None = None,
+        key: str | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Handle[Out]: ...
+    async def schedule(
+        self,
+        workflow: AnyWorkflow,
+        input: Any = None,
+        *,
+        at: datetime | None = None,
+        delay: Duration | None = None,
+        key: str | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Handle[Any]:
+        """Start it once, later: at an instant or after a delay, one of which is given. A handle as any other.
+
+        Raises: as `start`; `InvalidInput` when neither or both of `at` and `delay` are given.
+        """
+        if (at is None) == (delay is None):
+            raise InvalidInput("schedule() needs at= or delay=, one of them", "for now, use start()")
+        started: Handle[Any] = await self.start(workflow, input, at=at, delay=delay, key=key, tags=tags)
+        return started
+
+    @overload
+    async def ensure_schedule(
+        self,
+        workflow: Workflow[None, Any],
+        input: None = None,
+        *,
+        id: str,
+        cron: str | None = None,
+        interval: Duration | None = None,
+        tz: str = "UTC",
+        catchup: Catchup = "latest",
+        overlap: Overlap = "allow",
+        jitter: Duration | None = None,
+    ) -> Schedule: ...
+    @overload
+    async def ensure_schedule(
+        self,
+        workflow: Workflow[In, Any],
+        input: In,
+        *,
+        id: str,
+        cron: str | None = None,
+        interval: Duration | None = None,
+        tz: str = "UTC",
+        catchup: Catchup = "latest",
+        overlap: Overlap = "allow",
+        jitter: Duration | None = None,
+    ) -> Schedule: ...
+    async def ensure_schedule(
+        self,
+        workflow: AnyWorkflow,
+        input: Any = None,
+        *,
+        id: str,
+        cron: str | None = None,
+        interval: Duration | None = None,
+        tz: str = "UTC",
+        catchup: Catchup = "latest",
+        overlap: Overlap = "allow",
+        jitter: Duration | None = None,
+    ) -> Schedule:
+        """Let there be this schedule: call it on every boot. One that is there and unchanged goes on as it was; a
+        change takes effect from now on and fires nothing at once; a paused one stays paused.
+
+        It starts one execution at each instant of `cron` (in `tz`) or, from one `interval` from now on, at each
+        interval, whose id is a function of the schedule and the instant. Of the instants that nobody was there to
+        notice, `catchup` makes up for the "latest", for "none" (of those more than 10 s ago), or for "all". While an
+        execution of it has not ended, `overlap` lets the next one start ("allow"), leaves it out ("skip"), or lets
+        it wait ("queue"). `jitter` lets each begin up to that much later, the same for everybody who computes it.
+
+        Raises:
+            InvalidInput: a bad id, input, expression, zone or duration; or neither or both of `cron` and `interval`.
+            ConfigurationError: the id is bound to another workflow.
+            UnknownWorkflow: it is not registered here.
+        """
+        self._running()
+        return await self._schedules.ensure(
+            self._registered(workflow),
+            input,
+            id=id,
+            cron=cron,
+            interval=interval,
+            tz=tz,
+            catchup=catchup,
+            overlap=overlap,
+            jitter=jitter,
+        )
+
+    async def pause_schedule(self, id: str) -> None:
+        """Let it start nothing until it is resumed; what it would have started is not made up for.
+
+        Raises:
+            ScheduleNotFound: there is none of this id. So do all that take one.
+        """
+        self._running()
+        await self._schedules.pause(id)
+
+    async def resume_schedule(self, id: str) -> None:
+        """Let a paused one go on, with the next instant from now."""
+        self._running()
+        await self._schedules.resume(id)
+
+    async def get_schedule(self, id: str) -> Schedule:
+        """A schedule as it is now."""
+        self._running()
+        return await self._schedules.get(id)
+
+    async def list_schedules(self) -> list[Schedule]:
+        """All of them, by id; those that `on=` makes have ids such as `report:on:0`."""
+        self._running()
+        return await self._schedules.all()
+
+    async def update_schedule(self, id: str, **changes: Unpack[ScheduleChanges]) -> Schedule:
+        """Change what is given (`input`, `cron` or `interval`, `tz`, `catchup`, `overlap`, `jitter`), nothing else.
+
+        Raises: as `ensure_schedule`; `UnknownWorkflow` when its workflow is not registered here.
+        """
+        self._running()
+        return await self._schedules.update(id, changes)
+
+    async def remove_schedule(self, id: str) -> None:
+        """Forget it. What it has started goes on."""
+        self._running()
+        await self._schedules.remove(id)
+
+    async def trigger_schedule(self, id: str) -> Handle[Any]:
+        """Start an execution of it now, out of turn; a paused one too."""
+        self._running()
+        return await self._schedules.start_now(id)
+
+    async def next_fires(self, id: str, number: int = 5) -> list[datetime]:
+        """Its next instants (UTC), as if it were not paused."""
+        self._running()
+        return await self._schedules.next_fires(id, number)
+
+    async def backfill_schedule(self, id: str, *, since: datetime, until: datetime) -> list[Handle[Any]]:
+        """Start the executions of the instants from `since` to `until` (at most 1,000) that were not started yet."""
+        self._running()
+        return await self._schedules.backfill(id, since, until)
 
     # ---- events
 

@@ -38,6 +38,7 @@ from durable.protocols import (
     Joined,
     Message,
     MessageKind,
+    NewExecution,
     NotPosted,
     Plan,
     Posted,
@@ -146,10 +147,14 @@ class Client:
             delay_ms=delay_ms,
             at_ms=at_ms,
         )
+        return await self.begin(spec, workflow)
+
+    async def begin(self, spec: NewExecution, workflow: AnyWorkflow | None) -> Handle[Any]:
+        """Store a new execution, and have it claimed."""
         op_id = self._ids.nonce()
         create = persist(lambda: self._store.create(spec, op_id=op_id), patience=PATIENCE)
         bell = Doorbell(spec.id, spec.workflow, spec.version, spec.queue, spec.priority)
-        if delay_ms or at_ms is not None or spec.gates or spec.join is not None:
+        if spec.delay_ms or spec.at_ms is not None or spec.gates or spec.join is not None:
             answer = await create
         else:
             answer = await self._followed(create, lambda local: local.expect(bell))
@@ -157,9 +162,9 @@ class Client:
             if answer.doorbell is not None:
                 self._ring(answer.doorbell)
             else:
-                self._timer(answer.available_at)
+                self.note_timer(answer.available_at)
             if spec.timeout_ms is not None:
-                self._timer(self._clock.now_ms() + spec.timeout_ms)
+                self.note_timer(self._clock.now_ms() + spec.timeout_ms)
             if answer.doorbells or answer.touched:
                 self.announce(answer.doorbells, answer.touched)
             return Handle(self, answer.id, workflow, created=True)
@@ -167,8 +172,10 @@ class Client:
             if answer.doorbell is not None:
                 self._ring(answer.doorbell)
             return Handle(self, answer.id, workflow, created=False)
-        if not answer.same_input and not await self._is_input(answer.id, workflow, data):
-            raise KeyConflict(key or answer.id, workflow.name, answer.id)
+        if workflow is None or answer.same_input:
+            return Handle(self, answer.id, workflow, created=False)
+        if not await self._is_input(answer.id, workflow, spec.input):
+            raise KeyConflict(spec.key or answer.id, spec.workflow, answer.id)
         return Handle(self, answer.id, workflow, created=False)
 
     async def _is_input(self, execution_id: str, workflow: AnyWorkflow, data: bytes) -> bool:
@@ -181,7 +188,8 @@ class Client:
             return self._ids.execution_id()
         return keyed_id(workflow, key, self._ids.execution_id()[:8] if reuse else "")
 
-    def _timer(self, at_ms: int) -> None:
+    def note_timer(self, at_ms: int) -> None:
+        """Something is due at that instant."""
         for listener in self.on_timer:
             listener(at_ms)
 

@@ -6,36 +6,20 @@ process that has the workflow goes by its code, another one by the plain data th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, final
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from pydantic_core import from_json, to_json
 
 from durable.codec import plain
-from durable.engine.options import Cancels, Startable, new_execution
+from durable.engine.options import Startable, new_execution
+from durable.engine.templates import Template, is_newer
 from durable.errors import ConfigurationError
-from durable.flow_control import FlowControl
 from durable.matching import matches, shape_of, topics_in
 from durable.models import Cause
 from durable.protocols import Emit, Plan, Subscriber, keyed_id
 from durable.signals import Event, On, When
-from durable.workflow import AnyWorkflow, Registry, natural_order
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Template:
-    """What is known of a workflow that is registered elsewhere: enough to start it."""
-
-    name: str
-    version: str
-    queue: str
-    priority: int | str
-    tags: Mapping[str, str]
-    timeout_ms: int | None
-    flow: FlowControl
-    cancels: Sequence[Cancels]
+from durable.workflow import AnyWorkflow, Registry
 
 
 def compose(
@@ -74,25 +58,14 @@ def _concerned(
         whens = [on.when for on in here.on if isinstance(on, On) and on.event.name == subscriber.event]
         return here if any(_is_wanted(when, payload, structure) for when in whens) else None
     found = from_json(subscriber.data)
-    if found["needs_code"]:
+    template = Template.from_dict(subscriber.workflow, found)
+    if template.needs_code or found["filters_by_code"]:
         raise ConfigurationError(
             f"event {subscriber.event} starts workflow {subscriber.workflow}, which decides by a function and is not "
             "registered here",
             "register the workflow with this Durable, or let it use dotted paths instead of functions",
         )
-    if not any(_is_wanted(when, payload, structure) for when in found["whens"]):
-        return None
-    name = subscriber.workflow
-    return Template(
-        name=name,
-        version=found["version"],
-        queue=found["queue"],
-        priority=found["priority"],
-        tags=found["tags"],
-        timeout_ms=found["timeout_ms"],
-        flow=FlowControl.from_dict(name, found["flow"]),
-        cancels=[Cancels(event, match) for event, match in found["cancels"]],
-    )
+    return template if any(_is_wanted(when, payload, structure) for when in found["whens"]) else None
 
 
 def _is_wanted(when: When | None, payload: object, structure: object) -> bool:
@@ -145,30 +118,22 @@ def _subscribers(workflow: AnyWorkflow) -> Iterable[Subscriber]:
     for cancels in workflow.cancels:
         shapes.setdefault(cancels.event, []).append(shape_of(cancels.match))
     for event, of_event in shapes.items():
-        data = _template(workflow, whens[event]) if event in whens else b""
+        data = _data(workflow, whens[event]) if event in whens else b""
         yield Subscriber(event, workflow.name, data, tuple(shape for shape in of_event if shape))
 
 
-def _template(workflow: AnyWorkflow, whens: Sequence[When | None]) -> bytes:
-    needs_code = workflow.flow.needs_code or callable(workflow.priority) or any(map(callable, whens))
+def _data(workflow: AnyWorkflow, whens: Sequence[When | None]) -> bytes:
     return to_json(
         {
-            "version": workflow.version,
-            "queue": workflow.queue,
-            "priority": 0 if callable(workflow.priority) else workflow.priority,
-            "tags": dict(workflow.tags),
-            "timeout_ms": workflow.timeout_ms,
-            "takes_input": workflow.takes_input,
-            "flow": workflow.flow.to_dict(),
-            "cancels": [[each.event, dict(each.match)] for each in workflow.cancels],
+            **Template.of(workflow).to_dict(),
             "whens": [None if callable(when) else when for when in whens],
-            "needs_code": needs_code,
+            "filters_by_code": any(map(callable, whens)),
         }
     )
 
 
 def _is_newer(stored: Subscriber, ours: Subscriber | AnyWorkflow) -> bool:
-    return natural_order(_version(stored)) > natural_order(_version(ours))
+    return is_newer(_version(stored), _version(ours))
 
 
 def _version(of: Subscriber | AnyWorkflow) -> str:

@@ -9,6 +9,8 @@ from heapq import heappop, heappush
 from typing import Any, final
 
 from durable.clock import Clock
+from durable.errors import DurableError
+from durable.ids import Ids
 from durable.protocols import (
     Capabilities,
     DurableQueue,
@@ -20,8 +22,10 @@ from durable.protocols import (
     WorkerInfo,
     execution_topic,
 )
+from durable.schedules import fire
 from durable.worker.dispatcher import Dispatcher
 from durable.worker.loop import Loop
+from durable.workflow import Registry
 
 log = logging.getLogger("durable.worker")
 
@@ -38,6 +42,8 @@ class Sweeper:
         self,
         *,
         worker_id: str,
+        registry: Registry,
+        ids: Ids,
         store: DurableStore,
         queue: DurableQueue,
         bus: EventBus,
@@ -49,6 +55,8 @@ class Sweeper:
         look: Callable[[], object] | None,
     ) -> None:
         self._worker_id = worker_id
+        self._registry = registry
+        self._ids = ids
         self._store = store
         self._queue = queue
         self._bus = bus
@@ -62,6 +70,8 @@ class Sweeper:
         self._spacing_ms = _SPACING_MS if capabilities.shared else 0
         self._live = Live({}, 0)
         self._swept_at = -interval_ms
+        self._fires_at: int | None = None
+        """When the next schedule is due, as far as is known."""
         self._timers: list[int] = []
         """A heap of the instants at which something is due that this process has stored."""
         self.loop = Loop("sweep", self.turn, interval_ms=interval_ms, clock=clock)
@@ -73,6 +83,12 @@ class Sweeper:
             # The latest are left to the ticks, which say when the next is due: far ones must not crowd out near ones.
             self._timers = sorted(set(self._timers))[: _MOST_TIMERS // 2]
         self.loop.wake_at(at_ms)
+
+    def fire_at(self, at_ms: int) -> None:
+        """A schedule is due at that instant."""
+        if self._fires_at is None or at_ms < self._fires_at:
+            self._fires_at = at_ms
+            self.loop.wake_at(at_ms)
 
     async def turn(self) -> None:
         """Fire what is due; and, at most once an interval, look for what was lost."""
@@ -88,6 +104,8 @@ class Sweeper:
             work += [self._ring(partition) for partition in partitions]
         if sweeping and self.partitions > 1:
             work += [self._relay(partition) for partition in partitions]
+        if sweeping or (self._fires_at is not None and self._fires_at <= now):
+            work.append(self._fire())
         if sweeping:
             self._swept_at = now
             self._dispatcher.forget_old()
@@ -97,6 +115,8 @@ class Sweeper:
         finally:
             if self._timers:
                 self.loop.wake_at(self._timers[0])
+            if self._fires_at is not None:
+                self.loop.wake_at(self._fires_at)
         if self._look is not None and not sweeping:
             self._look()  # a delayed start or a retry may have come due: those have no timer
 
@@ -119,6 +139,24 @@ class Sweeper:
             ticked = await self._store.tick(partition, live=self._live, limit=_LIMIT)
             self._announce(ticked)
             more = ticked.more
+
+    async def _fire(self) -> None:
+        """Start what schedules are to start."""
+        due = await self._store.due_schedules(limit=_LIMIT)
+        self._fires_at = None
+        if due.next_at is not None:
+            self.fire_at(due.next_at)
+        for row in due.rows:
+            try:
+                fired = await fire(self._store, row, self._registry, due.now, self._ids.nonce())
+            except DurableError:
+                log.exception("schedule %s cannot be fired; it is tried again at the next sweep", row.id)
+                continue
+            if fired is None:
+                continue
+            self._queue.ring(fired.saved.doorbells)
+            if fired.next_at is not None:
+                self.fire_at(fired.next_at)
 
     async def _relay(self, partition: int) -> None:
         more = True

@@ -128,6 +128,8 @@ class Worker:
         )
         self.sweeper = Sweeper(
             worker_id=self.id,
+            registry=self._registry,
+            ids=self._ids,
             store=self._store,
             queue=self._queue,
             bus=self._bus,
@@ -214,6 +216,11 @@ class Worker:
         """Something is due at that instant."""
         if self._started:
             self.sweeper.wake_at(at_ms)
+
+    def fire_at(self, at_ms: int) -> None:
+        """A schedule is due at that instant."""
+        if self._started:
+            self.sweeper.fire_at(at_ms)
 
     def _announce(self, doorbells: Sequence[Doorbell], touched: Iterable[str]) -> None:
         if doorbells:
