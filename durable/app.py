@@ -18,6 +18,7 @@ from durable.clock import Clock, SystemClock
 from durable.duration import Duration, to_instant_ms, to_ms
 from durable.engine.attempt import Stubs
 from durable.errors import ConfigurationError, InvalidInput, NotRunning
+from durable.flow_control import Limit, check_limits
 from durable.handle import Handle
 from durable.ids import Ids
 from durable.models import Execution, Receipt, Schedule, WorkflowInfo
@@ -57,7 +58,8 @@ class Durable:
     `store`, `queue` and `bus` are URLs, or objects of your own. Without a queue the store's own index of ready
     executions serves, without a bus the store's. `lease` is how long a worker that died keeps what it held; `sweep`
     how often lost doorbells and dead workers are looked for; `drain` how long leaving waits for what runs.
-    `max_crashes` workers in a row may die of one execution before it is failed as poison.
+    `max_crashes` workers in a row may die of one execution before it is failed as poison. `limits` are those that
+    steps name: `limits={"openai": Concurrency(5)}`, `@step(limit="openai")`.
 
     Raises:
         ConfigurationError: the definitions contradict each other, or a URL means no backend that is installed.
@@ -80,6 +82,7 @@ class Durable:
         sweep: Duration = "5s",
         max_crashes: int = 5,
         deps: OpenDeps | None = None,
+        limits: Mapping[str, Limit] | None = None,
         clock: Clock | None = None,
         ids: Ids | None = None,
         stubs: Stubs | None = None,
@@ -91,6 +94,7 @@ class Durable:
         self._store_or_url, self._queue_or_url, self._bus_or_url = store, queue, bus
         self._worker_wanted = worker
         self._deps = deps
+        self._limits = check_limits(limits or {})
         self._stubs = stubs
         self._settings = WorkerSettings(
             queues=tuple(check_own_name(name, "queue") for name in queues),
@@ -169,6 +173,7 @@ class Durable:
                     settings=self._settings,
                     look=self._queue.look if isinstance(self._queue, ReadyQueue) else None,
                     deps=deps,
+                    limits=self._limits,
                     stubs=self._stubs,
                 )
                 stack.push_async_callback(self._worker.stop)

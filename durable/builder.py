@@ -114,4 +114,5 @@ def step_call(
         step.retry if retry is None else retry,
         step.timeout_ms if timeout_ms is None else timeout_ms,
         step.compensation,
+        step.limit,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, final
 
 from durable.clock import Clock, to_datetime
@@ -43,6 +43,7 @@ from durable.protocols import (
     Plan,
     Posted,
     Reach,
+    Sent,
     State,
     execution_topic,
     keyed_id,
@@ -165,8 +166,7 @@ class Client:
                 self.note_timer(answer.available_at)
             if spec.timeout_ms is not None:
                 self.note_timer(self._clock.now_ms() + spec.timeout_ms)
-            if answer.doorbells or answer.touched:
-                self.announce(answer.doorbells, answer.touched)
+            self._announce_all(answer)
             return Handle(self, answer.id, workflow, created=True)
         if isinstance(answer, Joined):
             if answer.doorbell is not None:
@@ -211,7 +211,7 @@ class Client:
         ]
         op_id = self._ids.nonce()
         answer = await persist(lambda: self._store.send(emits, op_id=op_id), patience=PATIENCE)
-        self.announce(answer.doorbells, answer.touched)
+        self._announce_all(answer)
         return [
             Receipt(emit.id, tuple(receipt.execution_ids), receipt.duplicate)
             for emit, receipt in zip(emits, answer.receipts, strict=True)
@@ -265,6 +265,8 @@ class Client:
             self._bus.publish((execution_topic(execution_id),))
         for bell in answer.doorbells:
             self._ring(bell)
+        if answer.next_at is not None:
+            self.note_timer(answer.next_at)
         return answer
 
     # ---- this process's own worker
@@ -278,11 +280,14 @@ class Client:
         expects(self.local)
         return await task
 
-    def announce(self, doorbells: Sequence[Doorbell], touched: Iterable[str] = ()) -> None:
+    def _announce_all(self, answer: Created | Sent) -> None:
         """Ring and hint what a write of ours has done to others."""
-        for bell in doorbells:
+        for bell in answer.doorbells:
             self._ring(bell)
-        self._bus.publish(execution_topic(execution_id) for execution_id in touched)
+        if answer.touched:
+            self._bus.publish(execution_topic(execution_id) for execution_id in answer.touched)
+        if answer.next_at is not None:
+            self.note_timer(answer.next_at)
 
     def _ring(self, bell: Doorbell) -> None:
         if self.local is None or not self.local.holds(bell.id):

@@ -328,6 +328,39 @@ class FlowControl:
             )
 
 
+Limit: TypeAlias = Concurrency | Throttle
+"""What steps share by a name: so many at once, or so many in a time."""
+
+
+def limit_gate(name: str, limit: Limit) -> Gate:
+    """The gate of a named limit."""
+    if isinstance(limit, Throttle):
+        return Gate(f"limit/{name}", "", GateKind.RATE, limit.limit, to_ms(limit.per), limit.burst)
+    return Gate(f"limit/{name}", "", GateKind.SLOTS, limit.limit)
+
+
+def check_limits(limits: Mapping[str, Limit]) -> Mapping[str, Limit]:
+    """The named limits themselves.
+
+    Raises:
+        InvalidInput: a name is hostile or reserved.
+        ConfigurationError: one is no Concurrency or Throttle, or has what means nothing for steps.
+    """
+    for name, limit in limits.items():
+        check_own_name(name, "the name of a limit")
+        if not isinstance(cast("object", limit), Concurrency | Throttle):
+            raise ConfigurationError(f"limit {name} is {shown(limit)}", "give a Concurrency or a Throttle")
+        plain_one = limit.key is None and (
+            isinstance(limit, Throttle) or limit == Concurrency(limit.limit, when_full="queue")
+        )
+        if not plain_one:
+            raise ConfigurationError(
+                f"limit {name} has a key, a scope or a way to cancel, which mean nothing for steps",
+                "leave them out",
+            )
+    return dict(limits)
+
+
 def merged(data: bytes) -> bytes:
     """The input of a batch as one list: what joined stands behind line feeds, which JSON has none of."""
     if b"\n" not in data:

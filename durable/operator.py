@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import cast, final
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from durable.client import Client, execution_of
 from durable.clock import Clock, to_datetime
 from durable.codec import load_error, plain
 from durable.duration import Duration, to_instant_ms, to_ms
-from durable.engine.frames import unpack_received
+from durable.engine.frames import unpack_event, unpack_received
 from durable.engine.operator_acts import FORCE_FAIL, RETRY, RETRY_ROLLBACK
 from durable.errors import ExecutionNotFound, InvalidInput, WrongStatus
 from durable.ids import Ids
@@ -213,6 +213,11 @@ def _shown_result(checkpoint: Checkpoint) -> object:
     data = checkpoint.data
     if checkpoint.kind in ("child", "wait_for") and checkpoint.status is CheckpointStatus.COMPLETED:
         data = data.partition(b"\n")[2] or data  # after the outcome's first line
+    elif checkpoint.kind == "step" and checkpoint.status is CheckpointStatus.OPEN:
+        return None
+    elif checkpoint.kind == "wait_for_event" and data:
+        event = unpack_event(data)
+        data = b"null" if event is None else event.data
     elif checkpoint.kind == "wait_for_signal" and data:
         received = unpack_received(data)
         data = b"null" if received is None else received[1]
@@ -220,7 +225,7 @@ def _shown_result(checkpoint: Checkpoint) -> object:
 
 
 def _waits(step: StepRecord) -> bool:
-    return step.kind not in ("switch", "step") or step.status == CheckpointStatus.RETRYING
+    return step.kind != "switch" and (step.kind != "step" or step.status != CheckpointStatus.COMPLETED)
 
 
 def _audit(row: ExecutionRow, history: Sequence[Checkpoint], inbox: Sequence[InboxEntry]) -> list[AuditEntry]:
@@ -293,6 +298,10 @@ def _waited_for(c: Checkpoint) -> str:
             return f"the timer {c.step_id!r}"
         case "wait_for_signal":
             return f"signal {c.name!r}"
+        case "wait_for_event":
+            return f"event {c.name!r}"
+        case "step" if c.status is CheckpointStatus.OPEN:
+            return f"the limit {from_json(c.data)['limit']!r} of step {c.step_id!r}"
         case "child" | "wait_for":
             return f"the execution of {c.name!r}"
         case _:

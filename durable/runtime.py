@@ -46,6 +46,8 @@ class StepCall:
     """Of each try."""
     undo: Callable[..., object] | None = None
     """The compensation; it takes what the step returned."""
+    limit: str | None = None
+    """The named limit that each try passes before it begins."""
 
 
 class Runtime(Protocol):

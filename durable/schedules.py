@@ -194,7 +194,11 @@ class Schedules:
             if "interval" in changes:
                 rule["cron"] = None
             options = {"catchup": plan.catchup, "overlap": plan.overlap, "jitter": _seconds(plan.jitter_ms)}
-            given: dict[str, Any] = {**rule, **options, **{name: value for name, value in changes.items() if name != "input"}}
+            given: dict[str, Any] = {
+                **rule,
+                **options,
+                **{name: value for name, value in changes.items() if name != "input"},
+            }
             input = changes["input"] if "input" in changes else workflow.input_schema.load(plan.input)
             return self._plan(workflow, input, **given)
 

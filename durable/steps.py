@@ -38,6 +38,7 @@ class Step(Generic[P, R_co]):
         name: str | None = None,
         retry: Retry | int | None = None,
         timeout: Duration | None = None,
+        limit: str | None = None,
     ) -> None:
         if not _gives_one_value(fn):
             raise ConfigurationError(
@@ -48,6 +49,7 @@ class Step(Generic[P, R_co]):
         self._name = check_own_name(function_name(fn) if name is None else name, "the name of a step")
         self._retry = None if retry is None else Retry.of(retry, NO_RETRY)
         self._timeout_ms = None if timeout is None else to_ms(timeout, what="timeout")
+        self._limit = None if limit is None else check_own_name(limit, "the name of a limit")
         self._compensation: Callable[..., object] | None = None
         update_wrapper(self, fn)
 
@@ -70,6 +72,11 @@ class Step(Generic[P, R_co]):
     def timeout_ms(self) -> int | None:
         """Of each try."""
         return self._timeout_ms
+
+    @property
+    def limit(self) -> str | None:
+        """The name of the limit that it shares with others."""
+        return self._limit
 
     @property
     def compensation(self) -> Callable[..., object] | None:
@@ -119,7 +126,11 @@ class Step(Generic[P, R_co]):
 def step(fn: Callable[P, R], /) -> Step[P, R]: ...
 @overload
 def step(
-    *, name: str | None = None, retry: Retry | int | None = None, timeout: Duration | None = None
+    *,
+    name: str | None = None,
+    retry: Retry | int | None = None,
+    timeout: Duration | None = None,
+    limit: str | None = None,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
     fn: Callable[..., object] | None = None,
@@ -128,11 +139,13 @@ def step(
     name: str | None = None,
     retry: Retry | int | None = None,
     timeout: Duration | None = None,
+    limit: str | None = None,
 ) -> object:
     """Give a function the options that it has as a step: `@step`, or `@step(retry=5, timeout="30s")`.
 
     `retry` is a `Retry` or a number of tries; by default a step is tried once. `timeout` limits each try. A
-    sync function runs in a worker thread.
+    sync function runs in a worker thread. `limit` names one of `Durable(limits=...)`, shared by all steps that
+    name it in all processes: a try waits until it lets it pass, and holds no worker's slot meanwhile.
 
     Raises:
         InvalidInput: a bad duration, or a name that is hostile or reserved.
@@ -140,7 +153,7 @@ def step(
     """
 
     def decorate(fn: Callable[P, R]) -> Step[P, R]:
-        return Step(fn, name=name, retry=retry, timeout=timeout)
+        return Step(fn, name=name, retry=retry, timeout=timeout, limit=limit)
 
     return decorate if fn is None else decorate(fn)
 

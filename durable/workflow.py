@@ -334,6 +334,11 @@ class Registry:
         _ = workflow.input_schema, workflow.output_schema
         self._check_scopes(workflow)
         _check_starts(workflow)
+        if (
+            workflow.on_failure is not None
+            and self.get(workflow.on_failure.name, workflow.on_failure.version) is None
+        ):
+            self._add(workflow.on_failure)  # whoever runs the one runs the other
 
     def _check_scopes(self, workflow: AnyWorkflow) -> None:
         """Who shares slots shares the rule."""

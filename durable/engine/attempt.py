@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from random import Random
@@ -23,6 +23,7 @@ from durable.clock import Clock
 from durable.codec import dump_error, load_error, record_error
 from durable.engine.branch import AnyTask, Branch, PutAside, blocked_on_children, is_about_to_run
 from durable.engine.compensation import Compensations
+from durable.engine.failures import failure_start
 from durable.engine.journal import Journal, Topic
 from durable.engine.operator_acts import apply_act
 from durable.engine.replay import Replay
@@ -40,6 +41,7 @@ from durable.engine.transitions import (
 )
 from durable.engine.waits import Wait, Waits
 from durable.errors import DurableError, LimitReached
+from durable.flow_control import Limit
 from durable.models import ExecutionStatus
 from durable.protocols import (
     Block,
@@ -97,6 +99,8 @@ class Host:
     """A timer was stored that is due at this instant."""
     announce: Callable[[Sequence[Doorbell], Iterable[str]], None]
     """A write has made these executions ready, and left something for those."""
+    limits: Mapping[str, Limit]
+    """By which steps that name one are held back."""
     registry: Registry
     """For what a body starts without naming it: subscribers of its events."""
     nudge: Callable[[str], None]
@@ -183,6 +187,8 @@ class Attempt:
                 if next is None:
                     await self._idle()
                     continue
+                if isinstance(next, Close):
+                    self._tell_failure(next)
                 answer = await self._commit(next)
                 if isinstance(answer, Full):
                     self.journal.discard()
@@ -429,13 +435,19 @@ class Attempt:
         if isinstance(answer, Committed):
             if answer.doorbells or answer.touched:
                 self.host.announce(answer.doorbells, answer.touched)
-            if (soonest := self.journal.soonest()) is not None:
-                self.host.wake_at(soonest)
+            for due in (self.journal.soonest(), answer.next_at):
+                if due is not None:
+                    self.host.wake_at(due)
             for waiter in flushed:
                 if not waiter.done():
                     waiter.set_result(None)
             self._patience = _PATIENCE
         return answer
+
+    def _tell_failure(self, end: Close) -> None:
+        start = failure_start(self.workflow, self.row, self.journal.ver, end)
+        if start is not None:
+            self.journal.send(start)
 
     def _quiescent(self) -> bool:
         """Whether nothing of the body can move before the inbox brings something."""

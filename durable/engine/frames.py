@@ -28,6 +28,11 @@ def unpack_received(data: bytes) -> tuple[str, bytes] | None:
     return name.decode(), rest[:-1]
 
 
+def pack_limit(name: str, *, passed: bool) -> bytes:
+    """A step that waits for a named limit, or has passed it."""
+    return to_json({"limit": name, "passed": passed})
+
+
 def pack_event(row: EventRow) -> bytes:
     """What a wait for an event got. Its id and name are checked, with nothing in them to escape."""
     head = f'{{"name":"{row.name}","id":"{row.id}","seq":{row.seq},"at":{row.at},"payload":'

@@ -10,20 +10,22 @@ from typing import Any, cast
 from durable.codec import Schema, dump_error, load_error, rebuild, record_error
 from durable.engine.branch import Branch
 from durable.engine.compensation import Compensation
-from durable.engine.operations import CANCELLED, COMPLETED, FAILED, RETRYING, Operations
+from durable.engine.frames import pack_limit
+from durable.engine.operations import CANCELLED, COMPLETED, FAILED, OPEN, RETRYING, Operations
 from durable.engine.sagas import SCOPES
 from durable.engine.step_body import run_step_body
 from durable.engine.waits import Wait
-from durable.errors import (
-    DurableError,
-)
+from durable.errors import ConfigurationError, DurableError
+from durable.flow_control import limit_gate
 from durable.models import ExecutionStatus
 from durable.protocols import (
     Checkpoint,
     CheckpointStatus,
     Close,
+    Free,
     InboxEntry,
     MessageKind,
+    Seek,
 )
 from durable.retry import NO_RETRY
 from durable.runtime import StepCall
@@ -71,10 +73,13 @@ class StepOperations(Operations):
         attempt, journal, row = self.driver, self.journal, self.driver.row
         stubs = attempt.host.stubs
         tries = 0
-        if found is not None:  # it failed before, and is to be tried again
+        if found is not None:  # it failed before, and is to be tried again; or it waits for its limit
             tries = found.attempts
-            await self._backoff(key, kind, found)
+            if found.status is RETRYING:
+                await self._backoff(key, kind, found)
         while True:
+            if call.limit is not None:
+                await self._pass_limit(key, kind, call, call.limit, tries)
             await attempt.barrier(undoing=kind == "rollback")
             tries += 1
             fn = call.fn if stubs is None else stubs.replace(key, call.fn)
@@ -96,10 +101,12 @@ class StepOperations(Operations):
                     raise asyncio.CancelledError  # too late: it is not stored
             except asyncio.CancelledError:
                 attempt.step_ends()
+                self._free(key, call)
                 await self._cancelled_step(key, kind, call, started, tries)
                 raise
             except Exception as error:
                 attempt.step_ends()
+                self._free(key, call)
                 record = record_error(error, step_id=key)
                 now = self.clock.now_ms()
                 retry = call.retry or NO_RETRY
@@ -126,6 +133,7 @@ class StepOperations(Operations):
                 raise
             else:
                 attempt.step_ends()
+                self._free(key, call)
                 break
         try:
             data, value = schema.roundtrip(value, f"the result of step {key!r}")
@@ -148,6 +156,49 @@ class StepOperations(Operations):
         return self.journal.record(
             key, kind, call.fn_name, status, data, attempts=tries, started_at=started, finished_at=now
         )
+
+    async def _pass_limit(self, key: str, kind: str, call: StepCall, limit: str, tries: int) -> None:
+        """Come back when a try may begin, holding no slot of the worker meanwhile. What it passed it holds until the
+        try ends, over the death of a worker too."""
+        journal, rule = self.journal, self.driver.host.limits.get(limit)
+        if rule is None:
+            raise ConfigurationError(
+                f"step {key} names the limit {limit!r}, which this Durable does not have",
+                f'give it one: Durable(..., limits={{"{limit}": Concurrency(5)}})',
+            )
+        begun = journal.history.get(key)
+        if begun is None or begun.status is not OPEN:
+            await self.driver.hold()
+            message_id = f"gate:{self.driver.row.generation}:{key}:{tries}"
+            journal.send(Seek(key, (limit_gate(limit, rule),), message_id))
+            begun = self._limited(key, kind, call, tries, pack_limit(limit, passed=False))
+        elif begun.data == pack_limit(limit, passed=True):
+            return
+
+        def settle(entry: InboxEntry) -> Checkpoint:
+            journal.consume(entry, key)
+            return self._limited(key, kind, call, tries, pack_limit(limit, passed=True))
+
+        topics = ((MessageKind.GATE, key),)
+        entry = self.driver.expect(topics)
+        if entry is not None:
+            settle(entry)
+            return
+        try:
+            await self.driver.block(Wait("limit", topics, settle))
+        except asyncio.CancelledError:
+            if self.driver.live and not self.driver.cancelling:
+                self._free(key, call)
+                journal.settle(begun, CANCELLED, b"", finished_at=self.clock.now_ms())
+            raise
+
+    def _limited(self, key: str, kind: str, call: StepCall, tries: int, data: bytes) -> Checkpoint:
+        now = self.clock.now_ms()
+        return self.journal.record(key, kind, call.fn_name, OPEN, data, attempts=tries, started_at=now)
+
+    def _free(self, key: str, call: StepCall) -> None:
+        if call.limit is not None and self.driver.live:
+            self.journal.send(Free(key))
 
     async def _backoff(self, key: str, kind: str, retrying: Checkpoint) -> None:
         """Wait until a step may be tried again, holding no slot."""
@@ -185,7 +236,9 @@ class StepOperations(Operations):
         undone = await self.found(key, "rollback", name)
         if undone is None or not undone.status.final:
             value = await self.loaded(schema, done)
-            undo_call = replace(call, name=key, fn=undo, args=(value,), kwargs={}, fn_name=name, undo=None)
+            undo_call = replace(
+                call, name=key, fn=undo, args=(value,), kwargs={}, fn_name=name, undo=None, limit=None
+            )
             undone, _ = await self._live_step(branch, key, "rollback", undo_call, _NOTHING, undone)
         if undone.status is FAILED:
             error = load_error(undone.data)

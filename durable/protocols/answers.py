@@ -37,6 +37,8 @@ class Created:
     """Others that this made ready: a pending one of its group that begins without it."""
     touched: Sequence[str] = ()
     """Others that this left something for: one that it replaces."""
+    next_at: int | None = None
+    """When a rate lets somebody pass that this left waiting at it: call `tick` then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,8 @@ class Committed:
     """Executions that this commit made ready, to be rung by the caller (itself too, after `Ready(0)`)."""
     touched: Sequence[str] = ()
     """Executions that this commit left something for, or closed, to be hinted on the bus by the caller."""
+    next_at: int | None = None
+    """When a rate lets somebody pass that this left waiting at it: call `tick` then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,8 @@ class Posted:
     """A cancel of an execution that no worker ever claimed ends it on the spot."""
     doorbells: Sequence[Doorbell] = ()
     """Others that this made ready: they were in line behind one that it ended."""
+    next_at: int | None = None
+    """When a rate lets somebody pass that this left waiting at it: call `tick` then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +165,8 @@ class Sent:
     """In the order of the events."""
     doorbells: Sequence[Doorbell]
     touched: Sequence[str]
+    next_at: int | None = None
+    """When a rate lets somebody pass that this left waiting at it: call `tick` then."""
 
 
 @dataclass(frozen=True, slots=True)

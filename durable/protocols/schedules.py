@@ -29,6 +29,8 @@ class Saved:
     """Of the starts, in their order; of one that exists or was joined to, that one's."""
     doorbells: Sequence[Doorbell]
     touched: Sequence[str] = ()
+    next_at: int | None = None
+    """As in `Created`."""
 
 
 @dataclass(frozen=True, slots=True)

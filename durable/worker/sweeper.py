@@ -155,6 +155,8 @@ class Sweeper:
             if fired is None:
                 continue
             self._queue.ring(fired.saved.doorbells)
+            if fired.saved.next_at is not None:
+                self.wake_at(fired.saved.next_at)
             if fired.next_at is not None:
                 self.fire_at(fired.next_at)
 

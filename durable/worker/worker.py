@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from durable.engine.attempt import Host, Stubs
 from durable.engine.branch import install
 from durable.engine.persist import persist
 from durable.engine.transitions import NUDGE
+from durable.flow_control import Limit
 from durable.ids import Ids
 from durable.protocols import (
     Doorbell,
@@ -73,6 +74,7 @@ class Worker:
         settings: WorkerSettings,
         look: Callable[[], object] | None,
         deps: object = None,
+        limits: Mapping[str, Limit] | None = None,
         stubs: Stubs | None = None,
     ) -> None:
         # The nonce tells apart workers that share a host name and a process id, as containers do.
@@ -86,6 +88,7 @@ class Worker:
         self._settings = settings
         self._look = look
         self._deps = deps
+        self._limits = limits or {}
         self._stubs = stubs
         self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="durable.step")
         self._context = copy_context()
@@ -109,6 +112,7 @@ class Worker:
             max_crashes=settings.max_crashes,
             wake_at=self.wake_at,
             announce=self._announce,
+            limits=self._limits,
             registry=self._registry,
             nudge=self._nudge,
             stubs=self._stubs,

@@ -176,6 +176,7 @@ class MemoryStore(DurableStore):
             now=effects.now,
             doorbells=tuple(effects.doorbells),
             touched=tuple(effects.touched),
+            next_at=self._tables.gates.next_at(),
         )
         return record.answer
 
@@ -201,6 +202,7 @@ class MemoryStore(DurableStore):
             doorbell=next((bell for bell in bells if bell.id == execution_id), None),
             closed=record.state is State.CLOSED,
             doorbells=tuple(bell for bell in bells if bell.id != execution_id),
+            next_at=self._tables.gates.next_at(),
         )
 
     @override
@@ -247,7 +249,8 @@ class MemoryStore(DurableStore):
         receipts = [
             self._intake.emit(event, f"{op_id}:{number}", effects) for number, event in enumerate(events)
         ]
-        return Sent(receipts, tuple(effects.doorbells), tuple(effects.touched))
+        next_at = self._tables.gates.next_at()
+        return Sent(receipts, tuple(effects.doorbells), tuple(effects.touched), next_at)
 
     @override
     async def subscribe(self, add: Sequence[Subscriber], remove: Sequence[Subscriber] = ()) -> None:
@@ -270,7 +273,8 @@ class MemoryStore(DurableStore):
         ids = [
             self._intake.create(spec, f"{op_id}:{number}", effects).id for number, spec in enumerate(starts)
         ]
-        saved = Saved(row.ver + 1, ids, tuple(effects.doorbells), tuple(effects.touched))
+        next_at = self._tables.gates.next_at()
+        saved = Saved(row.ver + 1, ids, tuple(effects.doorbells), tuple(effects.touched), next_at)
         schedules[row.id] = (replace(row, ver=saved.ver), op_id, saved)
         return saved
 

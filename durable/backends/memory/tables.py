@@ -149,6 +149,7 @@ class Tables:
             available_at,
             doorbells=tuple(bell for bell in others.doorbells if bell.id != record.id),
             touched=tuple(id for id in others.touched if id != record.id),
+            next_at=self.gates.next_at(),
         )
         effects.add(others)
         return record.created
