@@ -40,7 +40,31 @@ from durable.protocols import (
 T = TypeVar("T")
 KINDS = {kind.__name__: kind for kind in vars(protocols).values() if isinstance(kind, type)}
 KINDS["ExecutionStatus"] = ExecutionStatus
-READS = {"live", "get", "history", "inbox", "peek", "value", "query", "counts", "event", "check"}
+READS = {
+    "live",
+    "get",
+    "history",
+    "inbox",
+    "peek",
+    "value",
+    "query",
+    "counts",
+    "event",
+    "check",
+    "plan",
+    "look",
+}
+READS |= {
+    "subscribers",
+    "schedule",
+    "schedules",
+    "due_schedules",
+    "gate",
+    "gates",
+    "limits",
+    "paused_queues",
+    "depths",
+}
 FLEETING = {"due", "relay"}
 """What need not outlive the process: which doorbells were rung. (Nor need leases: see `beat`.)"""
 

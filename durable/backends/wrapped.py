@@ -159,45 +159,45 @@ class WrappedStore(DurableStore):
 
     @override
     async def send(self, events: Sequence[Emit], *, op_id: str) -> Sent:
-        return await self.through("send", lambda: self.within.send(events, op_id=op_id))
+        return await self.through("send", partial(self.within.send, events, op_id=op_id))
 
     @override
     async def subscribe(self, add: Sequence[Subscriber], remove: Sequence[Subscriber] = ()) -> None:
-        return await self.through("subscribe", lambda: self.within.subscribe(add, remove))
+        return await self.through("subscribe", partial(self.within.subscribe, add, remove))
 
     @override
     async def save_schedule(
         self, row: ScheduleRow, *, op_id: str, starts: Sequence[NewExecution] = ()
     ) -> Saved | None:
         return await self.through(
-            "save_schedule", lambda: self.within.save_schedule(row, op_id=op_id, starts=starts)
+            "save_schedule", partial(self.within.save_schedule, row, op_id=op_id, starts=starts)
         )
 
     @override
     async def remove_schedule(self, schedule_id: str) -> bool:
-        return await self.through("remove_schedule", lambda: self.within.remove_schedule(schedule_id))
+        return await self.through("remove_schedule", partial(self.within.remove_schedule, schedule_id))
 
     @override
     async def set_limit(self, rule: str, limit: int | None) -> None:
-        return await self.through("set_limit", lambda: self.within.set_limit(rule, limit))
+        return await self.through("set_limit", partial(self.within.set_limit, rule, limit))
 
     @override
     async def pause_queue(self, queue: str, paused: bool) -> None:
-        return await self.through("pause_queue", lambda: self.within.pause_queue(queue, paused))
+        return await self.through("pause_queue", partial(self.within.pause_queue, queue, paused))
 
     @override
     async def prune_events(self, *, before: int, limit: int) -> int:
         return await self.through(
-            "prune_events", lambda: self.within.prune_events(before=before, limit=limit)
+            "prune_events", partial(self.within.prune_events, before=before, limit=limit)
         )
 
     @override
     async def event(self, name: str, event_id: str) -> EventRow | None:
-        return await self.through("event", lambda: self.within.event(name, event_id))
+        return await self.through("event", partial(self.within.event, name, event_id))
 
     @override
     async def plan(self, event: str) -> Plan:
-        return await self.through("plan", lambda: self.within.plan(event))
+        return await self.through("plan", partial(self.within.plan, event))
 
     @override
     async def look(
@@ -205,44 +205,44 @@ class WrappedStore(DurableStore):
     ) -> Looked:
         return await self.through(
             "look",
-            lambda: self.within.look(event, shape=shape, topic=topic, since=since, after=after, limit=limit),
+            partial(self.within.look, event, shape=shape, topic=topic, since=since, after=after, limit=limit),
         )
 
     @override
     async def subscribers(self) -> Sequence[Subscriber]:
-        return await self.through("subscribers", self.within.subscribers)
+        return await self.through("subscribers", partial(self.within.subscribers))
 
     @override
     async def schedule(self, schedule_id: str) -> ScheduleRow | None:
-        return await self.through("schedule", lambda: self.within.schedule(schedule_id))
+        return await self.through("schedule", partial(self.within.schedule, schedule_id))
 
     @override
     async def schedules(self, *, after: str = "", limit: int = 100) -> Sequence[ScheduleRow]:
-        return await self.through("schedules", lambda: self.within.schedules(after=after, limit=limit))
+        return await self.through("schedules", partial(self.within.schedules, after=after, limit=limit))
 
     @override
     async def due_schedules(self, *, limit: int) -> Due:
-        return await self.through("due_schedules", lambda: self.within.due_schedules(limit=limit))
+        return await self.through("due_schedules", partial(self.within.due_schedules, limit=limit))
 
     @override
     async def gate(self, name: str) -> GateRow | None:
-        return await self.through("gate", lambda: self.within.gate(name))
+        return await self.through("gate", partial(self.within.gate, name))
 
     @override
     async def gates(self, *, after: str = "", limit: int = 100) -> Sequence[GateRow]:
-        return await self.through("gates", lambda: self.within.gates(after=after, limit=limit))
+        return await self.through("gates", partial(self.within.gates, after=after, limit=limit))
 
     @override
     async def limits(self) -> Mapping[str, int]:
-        return await self.through("limits", self.within.limits)
+        return await self.through("limits", partial(self.within.limits))
 
     @override
     async def paused_queues(self) -> Sequence[str]:
-        return await self.through("paused_queues", self.within.paused_queues)
+        return await self.through("paused_queues", partial(self.within.paused_queues))
 
     @override
     async def depths(self) -> Sequence[Depth]:
-        return await self.through("depths", self.within.depths)
+        return await self.through("depths", partial(self.within.depths))
 
     @override
     async def check(self) -> Sequence[str]:
