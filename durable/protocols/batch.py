@@ -58,7 +58,7 @@ class Close:
 @dataclass(frozen=True, slots=True)
 class Continue:
     """Begin anew under the same id: history and values dropped, `generation` + 1, attempt 1, unread messages kept,
-    claimable at once. The deadline of the run stays."""
+    claimable at once. The deadline of the run stays. Its steps hold no slots and listen no more."""
 
     input: bytes
 

@@ -227,6 +227,9 @@ class Tables:
                 self._stop_timer(record, step_id)
         for step_id in [step_id for step_id in record.seeking if step_id]:
             self.free(record, step_id, effects)
+        for (event, step_id), listen in list(record.listening.items()):
+            if listen.cancel is None:
+                self.unlisten(record, event, step_id)
         record.history.clear()
         record.values.clear()
         record.inbox = dict(record.unread)

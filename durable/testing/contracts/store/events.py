@@ -9,6 +9,7 @@ from dataclasses import replace
 from durable.models import ExecutionStatus
 from durable.protocols import (
     Close,
+    Continue,
     DurableStore,
     Emit,
     EventRow,
@@ -234,6 +235,14 @@ class Eventing(StoreSuite):
         sent = await send(store, paid(topics=["o=1"]))
         assert list(sent.receipts[0].execution_ids) == []
         assert await told(store, one) == []
+
+    async def test_what_begins_anew_listens_only_for_its_cancel(self, store: DurableStore) -> None:
+        on = Listen("paid", "__cancel", "o=2", "order", seen=None, cancel=b"why")
+        one = await own(store, await create(store, listens=[on]))
+        await one.commit(out=[listen("o=1")])
+        await one.commit(Continue(b"{}"))
+        sent = await send(store, paid(topics=["o=1"]), paid(topics=["o=2"]))
+        assert [list(each.execution_ids) for each in sent.receipts] == [[], [one.id]]
 
     async def test_an_event_that_came_before_one_listened_is_pointed_out(self, store: DurableStore) -> None:
         await send(store, paid("e", topics=["o=1"]))
