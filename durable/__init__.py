@@ -5,6 +5,7 @@
     Context                                      what a body calls      durable.context
     Signal, Event, Received, TimedOut            what it waits for      durable.signals
     Cron, Every                                  when it is due         durable.calendar
+    Concurrency, Throttle, Debounce ...          how much at once       durable.flow_control
     Durable, Handle                              where it runs          durable.app, durable.handle
     Execution, ExecutionDetail ...               what is known of it    durable.models
     DurableError ...                             what can go wrong      durable.errors
@@ -46,21 +47,26 @@ from durable.errors import (
     WaitTimeout,
     WrongStatus,
 )
+from durable.flow_control import Batch, Concurrency, Debounce, RateLimit, Throttle
 from durable.handle import Handle
 from durable.models import (
     AuditEntry,
+    Cause,
     ErrorRecord,
     Execution,
     ExecutionDetail,
     ExecutionStatus,
+    Failure,
     Page,
+    Receipt,
+    Schedule,
     SignalRecord,
     StepRecord,
     WorkflowInfo,
 )
 from durable.operator import Operator
 from durable.retry import Retry
-from durable.signals import Completed, Event, Received, Signal, TimedOut
+from durable.signals import Completed, Event, On, Received, Signal, TimedOut
 from durable.steps import Step, StepInfo, current_step, step
 from durable.workflow import Workflow, workflow
 
@@ -68,12 +74,16 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AuditEntry",
+    "Batch",
     "Branch",
+    "Cause",
     "CompensationFailed",
     "Completed",
+    "Concurrency",
     "ConfigurationError",
     "Context",
     "Cron",
+    "Debounce",
     "Durable",
     "DurableError",
     "ErrorRecord",
@@ -88,6 +98,7 @@ __all__ = [
     "ExecutionNotFound",
     "ExecutionStatus",
     "Fail",
+    "Failure",
     "Handle",
     "InvalidInput",
     "KeyConflict",
@@ -96,15 +107,19 @@ __all__ = [
     "NoMatchingBranch",
     "NotRunning",
     "NotSerializable",
+    "On",
     "Operator",
     "OutcomeUnknown",
     "Page",
     "PayloadTooLarge",
     "QueueUnavailable",
+    "RateLimit",
+    "Receipt",
     "Received",
     "ReplayMismatch",
     "Retry",
     "RetryAfter",
+    "Schedule",
     "ScheduleNotFound",
     "Signal",
     "SignalRecord",
@@ -115,6 +130,7 @@ __all__ = [
     "StepTimeout",
     "StoreFull",
     "StoreUnavailable",
+    "Throttle",
     "TimedOut",
     "UnknownWorkflow",
     "WaitTimeout",

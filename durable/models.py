@@ -198,6 +198,48 @@ class Schedule:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueInfo:
+    """What waits in a queue."""
+
+    queue: str
+    ready: int
+    """Executions that a worker may claim now."""
+    held: int
+    """Executions that flow control holds back."""
+    oldest_at: datetime | None
+    """Since when the first of the ready ones is ready."""
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A slot of a limit, and who holds it."""
+
+    execution_id: str
+    step_id: str
+    """Empty when the execution itself holds it."""
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LimitInfo:
+    """One limit of flow control, for one key, as it is now."""
+
+    rule: str
+    """As `Operator.set_limit` takes it."""
+    key: str
+    limit: int
+    slots: Sequence[Slot]
+    """Those that are held, at most 100 of them, the longest first."""
+    held: int
+    waiting: int
+    oldest_at: datetime | None
+    """Since when the first in line waits."""
+    opens_at: datetime | None
+    """When a rate lets the next one pass."""
+
+
+@dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
     """A page of a list; `cursor` asks for the next one, None when there is none."""
 

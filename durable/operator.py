@@ -21,16 +21,21 @@ from durable.models import (
     Execution,
     ExecutionDetail,
     ExecutionStatus,
+    LimitInfo,
     Page,
+    QueueInfo,
     SignalRecord,
+    Slot,
     StepRecord,
 )
-from durable.names import check_name
+from durable.names import check_name, check_own_name
 from durable.protocols import (
     Checkpoint,
     CheckpointStatus,
     DurableStore,
     ExecutionRow,
+    GateKind,
+    GateRow,
     InboxEntry,
     Message,
     MessageKind,
@@ -125,7 +130,35 @@ class Operator:
         open_waits = [
             c for c in history if not c.status.final and c.kind != "switch" and c.step_id[:2] != "__"
         ]
+        if row.state is State.READY and row.held_by is not None:
+            return await self._held_back(row.held_by)
+        if row.state is State.READY and row.queue in await self._store.paused_queues():
+            return f"queue {row.queue!r} is paused"
         return _explanation(row, open_waits, self._clock.now_ms())
+
+    async def queues(self) -> Sequence[QueueInfo]:
+        """What waits in each queue, those that are paused among them."""
+        depths = {depth.queue: depth for depth in await self._store.depths()}
+        paused = set(await self._store.paused_queues())
+        return [
+            QueueInfo(
+                queue,
+                depth.ready if (depth := depths.get(queue)) else 0,
+                depth.held if depth else 0,
+                to_datetime(depth.oldest_at) if depth and depth.oldest_at is not None else None,
+                queue in paused,
+            )
+            for queue in sorted({*depths, *paused})
+        ]
+
+    async def held_limits(self, *, after: str = "", limit: int = 100) -> Sequence[LimitInfo]:
+        """The limits at which somebody holds a slot or waits, in order; `after`: the `rule|key` of the last one
+        seen."""
+        return [_limit_info(row) for row in await self._store.gates(after=after, limit=limit)]
+
+    async def limits(self) -> Mapping[str, int]:
+        """What `set_limit` has set, by rule."""
+        return await self._store.limits()
 
     # ---- acts
 
@@ -158,6 +191,42 @@ class Operator:
             if count < most:
                 break
         return pruned
+
+    async def set_limit(self, rule: str, limit: int | None) -> None:
+        """Let a rule of flow control have this limit from now on, for each of its keys, whatever the code says;
+        None: what the code says. Rules are called `report/concurrency`, `report/throttle`, `report/rate_limit`,
+        `scope/<name>` and `limit/<name>`. Who may go on because of it does so within a sweep; who holds a slot
+        keeps it.
+
+        Raises:
+            InvalidInput: the limit is below 1, or the rule is no name.
+        """
+        check_name(rule, "the name of a rule")
+        if limit is not None and limit < 1:
+            raise InvalidInput(
+                f"the limit of {rule} must be 1 or more, not {limit!r}", "to stop all, pause the queue"
+            )
+        await self._store.set_limit(rule, limit)
+
+    async def pause_queue(self, queue: str) -> None:
+        """Let workers claim nothing from a queue; what they run goes on. They know within a sweep."""
+        await self._store.pause_queue(check_own_name(queue, "queue"), True)
+
+    async def resume_queue(self, queue: str) -> None:
+        """Let workers claim from a queue again."""
+        await self._store.pause_queue(check_own_name(queue, "queue"), False)
+
+    async def _held_back(self, name: str) -> str:
+        gate = await self._store.gate(name)
+        rule, _, key = name.partition("|")
+        what = f"{rule} of {key}" if key else rule
+        if gate is None:
+            return f"it is about to pass {what}"
+        if gate.kind is GateKind.RATE:
+            opens_at = "" if gate.next_at is None else f" until {_instant(gate.next_at)}"
+            return f"it is throttled by {what}{opens_at}, with {gate.waiting} in line"
+        holders = ", ".join(f"{each.execution_id} since {_instant(each.since)}" for each in gate.holdings[:3])
+        return f"it waits for a slot of {what}, held by {holders or 'nobody'} ({gate.held} of {gate.limit})"
 
     async def _act(
         self,
@@ -290,6 +359,24 @@ def _explanation(row: ExecutionRow, waits: Sequence[Checkpoint], now: int) -> st
         case _:
             why = f": {load_error(row.error).message}" if row.error else ""
             return f"it has ended as {row.status}{why}"
+
+
+def _limit_info(row: GateRow) -> LimitInfo:
+    rule, _, key = row.name.partition("|")
+    return LimitInfo(
+        rule,
+        key,
+        row.limit,
+        [Slot(each.execution_id, each.step_id, to_datetime(each.since)) for each in row.holdings],
+        row.held,
+        row.waiting,
+        None if row.oldest_at is None else to_datetime(row.oldest_at),
+        None if row.next_at is None else to_datetime(row.next_at),
+    )
+
+
+def _instant(at: int) -> str:
+    return to_datetime(at).isoformat(timespec="seconds")
 
 
 def _waited_for(c: Checkpoint) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from contextvars import copy_context
 from typing import Any, final
 
@@ -69,7 +69,7 @@ class Dispatcher:
         self._clock = clock
         self._ids = ids
         self._host = host
-        self._wanted = wanted
+        self._all_wanted = self._wanted = wanted
         self._free = slots
         self._most_parked = most_parked
         self._slot_freed = asyncio.Event()
@@ -171,6 +171,25 @@ class Dispatcher:
             attempt.let_go()
 
     # ---- doorbells
+
+    @property
+    def wanted(self) -> Wanted:
+        """What it takes now."""
+        return self._wanted
+
+    def is_paused(self, queue: str) -> bool:
+        return queue in self._all_wanted.queues and queue not in self._wanted.queues
+
+    def pause(self, queues: Collection[str]) -> bool:
+        """Take nothing from these queues, and again from all others; does that change anything?"""
+        served = tuple(queue for queue in self._all_wanted.queues if queue not in queues)
+        if served == tuple(self._wanted.queues):
+            return False
+        self._wanted = Wanted(served, self._all_wanted.workflows)
+        if self._receiver is not None and not self._is_leaving:
+            self._receiver.cancel()
+            self.start()
+        return True
 
     async def _receive(self) -> None:
         pause = _FIRST_PAUSE

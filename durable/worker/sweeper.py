@@ -18,7 +18,6 @@ from durable.protocols import (
     EventBus,
     Live,
     Ticked,
-    Wanted,
     WorkerInfo,
     execution_topic,
 )
@@ -50,7 +49,6 @@ class Sweeper:
         clock: Clock,
         capabilities: Capabilities,
         dispatcher: Dispatcher,
-        wanted: Wanted,
         interval_ms: int,
         look: Callable[[], object] | None,
     ) -> None:
@@ -63,7 +61,6 @@ class Sweeper:
         self._clock = clock
         self.partitions = capabilities.partitions
         self._dispatcher = dispatcher
-        self._wanted = wanted
         self._interval_ms = interval_ms
         self._look = look
         """Has the store-backed queue ask the store; None: a queue that has to be told what is due."""
@@ -109,7 +106,7 @@ class Sweeper:
         if sweeping:
             self._swept_at = now
             self._dispatcher.forget_old()
-            work += [self._look_at_leases(), self._look_for_news()]
+            work += [self._look_at_leases(), self._look_for_news(), self._look_at_queues()]
         try:
             await _together(work)
         finally:
@@ -132,6 +129,10 @@ class Sweeper:
         if seen := self._dispatcher.seen:  # hints are lossy: look for news of all that runs
             news = await self._store.peek(seen)
             self._dispatcher.hear({id: tuple(entries) for id, entries in news.items()})
+
+    async def _look_at_queues(self) -> None:
+        if self._dispatcher.pause(await self._store.paused_queues()) and self._look is not None:
+            self._look()
 
     async def _tick(self, partition: int) -> None:
         more = True
@@ -168,7 +169,7 @@ class Sweeper:
             more = relayed.more
 
     async def _ring(self, partition: int) -> None:
-        due = self._store.due(partition, self._wanted, limit=_LIMIT, again_ms=self._interval_ms)
+        due = self._store.due(partition, self._dispatcher.wanted, limit=_LIMIT, again_ms=self._interval_ms)
         self._queue.ring(await due)
 
     def _announce(self, ticked: Ticked) -> None:

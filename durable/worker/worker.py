@@ -140,7 +140,6 @@ class Worker:
             clock=self._clock,
             capabilities=await self._store.capabilities(),
             dispatcher=self.dispatcher,
-            wanted=wanted,
             interval_ms=settings.sweep_ms,
             look=self._look,
         )
@@ -211,7 +210,7 @@ class Worker:
         """Whether an execution is ready for this worker now. It is rung, if so."""
         bells: list[Doorbell] = []
         for partition in range(self.sweeper.partitions):
-            due = partial(self._store.due, partition, self.wanted, limit=100, again_ms=0)
+            due = partial(self._store.due, partition, self.dispatcher.wanted, limit=100, again_ms=0)
             bells.extend(await persist(due))
         self._queue.ring(bells)
         return bool(bells)
