@@ -94,6 +94,31 @@ _WRONG: Final = (
         """,
     ),
     (
+        "it is closed, and seeks gates or listens",
+        """
+        SELECT id FROM executions WHERE ns = :ns AND state = 'closed' AND (
+            n IN (SELECT n FROM seekers) OR n IN (SELECT n FROM slots)
+            OR n IN (SELECT n FROM line) OR n IN (SELECT n FROM listeners)
+        )
+        """,
+    ),
+    (
+        "it is held, and in no line, or in one and not held",
+        """
+        SELECT id FROM executions AS e WHERE ns = :ns
+        AND (bell = 4) != EXISTS (SELECT 1 FROM line WHERE line.n = e.n AND step_id = '')
+        """,
+    ),
+    (
+        "it is at a gate that it does not seek",
+        """
+        SELECT id FROM executions AS e WHERE ns = :ns AND EXISTS (
+            SELECT n, step_id FROM slots WHERE slots.n = e.n UNION SELECT n, step_id FROM line WHERE line.n = e.n
+            EXCEPT SELECT n, step_id FROM seekers WHERE seekers.n = e.n
+        )
+        """,
+    ),
+    (
         "it has more watchers than it knows of",
         """
         SELECT id FROM executions AS e WHERE ns = :ns
@@ -117,6 +142,11 @@ _STRAY: Final = (
     ("timers", "SELECT count(*) FROM timers WHERE n NOT IN (SELECT n FROM executions)"),
     ("values", 'SELECT count(*) FROM "values" WHERE n NOT IN (SELECT n FROM executions)'),
     ("tags", "SELECT count(*) FROM tags WHERE n NOT IN (SELECT n FROM executions)"),
+    ("seekers", "SELECT count(*) FROM seekers WHERE n NOT IN (SELECT n FROM executions)"),
+    ("slots", "SELECT count(*) FROM slots WHERE n NOT IN (SELECT n FROM executions)"),
+    ("places in line", "SELECT count(*) FROM line WHERE n NOT IN (SELECT n FROM executions)"),
+    ("listeners", "SELECT count(*) FROM listeners WHERE n NOT IN (SELECT n FROM executions)"),
+    ("joins", "SELECT count(*) FROM joined WHERE n NOT IN (SELECT n FROM executions)"),
     ("watchers", "SELECT count(*) FROM watchers WHERE target NOT IN (SELECT n FROM executions)"),
 )
 _COUNTED: Final = """

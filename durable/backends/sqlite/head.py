@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from durable.backends.sqlite.schema import BELL_DUE, BELL_LATER, BELL_NONE, NEVER
+from durable.backends.sqlite.schema import BELL_DUE, BELL_HELD, BELL_LATER, BELL_NONE, BELL_OPENING, NEVER
 from durable.models import ExecutionStatus
 from durable.protocols import (
     Checkpoint,
@@ -52,6 +52,7 @@ class Given(NamedTuple):
     options: bytes
     tags: str
     """A JSON object."""
+    cause: bytes = b""
 
 
 @dataclass(slots=True, eq=False)
@@ -205,6 +206,17 @@ class Head:
         self.bell = BELL_DUE
         return True
 
+    def hold(self, at: int, now: int) -> bool:
+        """Let it be ready, and claimable only when it has passed its gates; whether it may seek them now."""
+        self.leave(READY)
+        self.available_at = self.ring_at = max(at, now)
+        self.bell = BELL_OPENING if at > now else BELL_HELD
+        return self.bell == BELL_HELD
+
+    @property
+    def is_held(self) -> bool:
+        return self.bell in (BELL_OPENING, BELL_HELD)
+
     def outcome(self, end: End) -> Outcome:
         """How it ended, for its watchers."""
         status = STATUSES[self.status]
@@ -243,6 +255,8 @@ def execution_row(head: Head, given: Given, end: End) -> ExecutionRow:
         end.result,
         end.error,
         end.code,
+        None,
+        given.cause,
     )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Final, final
 
-from durable.backends.sqlite import statements as sql
+from durable.backends.sqlite import events, gates, statements as sql
+from durable.backends.sqlite.gates import Seeker
 from durable.backends.sqlite.head import BLOCKED, CLOSED, NO_END, OWNED, PARKED, READY, End, Head
-from durable.backends.sqlite.schema import BELL_NONE, NEVER
+from durable.backends.sqlite.schema import BELL_DUE, BELL_HELD, BELL_NONE, BELL_OPENING, NEVER
 from durable.backends.sqlite.unit import Unit
 from durable.models import ExecutionStatus
 from durable.protocols import (
@@ -16,12 +18,15 @@ from durable.protocols import (
     Checkpoint,
     Close,
     Doorbell,
+    EventRow,
+    Listen,
     Message,
     MessageKind,
     NewExecution,
     Outcome,
     Park,
     Reach,
+    Seek,
     Watch,
 )
 
@@ -43,8 +48,8 @@ class Effects:
 # -- from state to state
 
 
-def insert(unit: Unit, spec: NewExecution, op_id: str) -> tuple[Head, bool]:
-    """Add an execution whose id is free, and whose key is or may be taken over; can it be claimed now?"""
+def insert(unit: Unit, spec: NewExecution, op_id: str, effects: Effects) -> Head:
+    """Add an execution whose id is free, and whose key is or may be taken over."""
     now = unit.now
     head = Head(
         n=0,
@@ -82,21 +87,50 @@ def insert(unit: Unit, spec: NewExecution, op_id: str) -> tuple[Head, bool]:
         deadline_at=NEVER,
         end=NO_END,
     )
-    is_ready = head.make_ready(max(now + spec.delay_ms, spec.at_ms or 0), now)
+    begins_at = max(now + spec.delay_ms, spec.at_ms or 0)
+    is_ready = not spec.gates and head.make_ready(begins_at, now)
+    may_seek = bool(spec.gates) and head.hold(begins_at, now)
     unit.insert(head, spec, op_id, json.dumps(dict(spec.tags)) if spec.tags else "{}")
     if spec.timeout_ms is not None:
         head.deadline_at = now + spec.timeout_ms
         unit.add_timer(head, TIMEOUT_TIMER, head.deadline_at, 0)
-    return head, is_ready
+    for listen in spec.listens:
+        begin_to_listen(unit, head, listen, effects)
+    if spec.gates:
+        gates.save(unit, Seeker(head.n, "", spec.gates))
+        if may_seek:
+            seek_own(unit, head, effects)
+            is_ready = head.bell == BELL_DUE
+    if is_ready:
+        effects.doorbells[head.id] = head.doorbell()
+    return head
 
 
-def make_ready(unit: Unit, head: Head, at: int, effects: Effects) -> None:
-    """Let it be claimed from `at` on. It goes on showing the status that it has, unless it had ended."""
+def make_ready(unit: Unit, head: Head, at: int, effects: Effects, *, passes: bool = False) -> None:
+    """Let it be claimed from `at` on, when it has passed its gates; `passes`: whatever gates it has, with what it
+    holds. It goes on showing the status that it has, unless it had ended."""
+    leave(unit, head, effects, keeps_slots=passes)
     if head.state == CLOSED:
         _reopen(unit, head)
+    if unit.has_seekers and not passes and gates.load(unit, head.n, "") is not None:
+        may_seek = head.hold(at, unit.now)
+        unit.moved(head)
+        if may_seek:
+            seek_own(unit, head, effects)
+        return
     if head.make_ready(at, unit.now):
         effects.doorbells[head.id] = head.doorbell()
     unit.moved(head)
+
+
+def leave(unit: Unit, head: Head, effects: Effects, *, keeps_slots: bool = False) -> None:
+    """Give back what an owner holds, unless it keeps it, and stand in no line."""
+    if not unit.has_seekers:
+        return
+    if head.bell == BELL_HELD:
+        gates.leave_line(unit, head.n, "")
+    elif head.state == OWNED and not keeps_slots:
+        advance(unit, gates.give_back(unit, head.n, "", ended=False), effects)
 
 
 def own(unit: Unit, head: Head, nonce: str, worker: str) -> None:
@@ -111,7 +145,8 @@ def own(unit: Unit, head: Head, nonce: str, worker: str) -> None:
         unit.ended(head, NO_END)
 
 
-def park(unit: Unit, head: Head, park: Park) -> None:
+def park(unit: Unit, head: Head, park: Park, effects: Effects) -> None:
+    leave(unit, head, effects)
     head.leave(PARKED)
     head.status = park.status._value_
     if park.wake_at is not None:
@@ -119,14 +154,16 @@ def park(unit: Unit, head: Head, park: Park) -> None:
     unit.moved(head)
 
 
-def block(unit: Unit, head: Head, block: Block) -> None:
+def block(unit: Unit, head: Head, block: Block, effects: Effects) -> None:
+    leave(unit, head, effects)
     head.leave(BLOCKED)
     head.status = block.status._value_
     unit.ended(head, End(None, block.error, block.code))
 
 
 def close(unit: Unit, head: Head, close: Close, effects: Effects) -> None:
-    """End it: its timers are deleted and its watchers told."""
+    """End it: its timers are deleted, its slots given back, it listens no more, and its watchers are told."""
+    leave(unit, head, effects)
     head.leave(CLOSED)
     head.status = close.status._value_
     head.finished_at = unit.now
@@ -136,6 +173,8 @@ def close(unit: Unit, head: Head, close: Close, effects: Effects) -> None:
         unit.change(sql.DROP_TIMERS, head)
         head.timers = 0
     effects.touched[head.id] = None
+    events.unlisten_all(unit, head.n, cancels_too=True)
+    free_steps(unit, head, effects, and_itself=True)
     if head.watchers:
         head.watchers = 0
         watchers = unit.db.execute(sql.WATCHERS, (head.n,)).fetchall()
@@ -148,6 +187,8 @@ def close(unit: Unit, head: Head, close: Close, effects: Effects) -> None:
 
 def restart(unit: Unit, head: Head, input: bytes, effects: Effects) -> None:
     """Let it begin anew; unread messages and the deadline stay."""
+    events.unlisten_all(unit, head.n, cancels_too=False)
+    free_steps(unit, head, effects, and_itself=False)
     unit.change(sql.DROP_HISTORY, head)
     unit.change(sql.DROP_STEP_TIMERS, head)
     unit.change(sql.DROP_CONSUMED, head)
@@ -182,7 +223,8 @@ def deliver(unit: Unit, head: Head, message: Message, effects: Effects) -> None:
     """Put a message into the inbox, and wake the execution if its state is within reach."""
     append(unit, head, message, effects)
     if _wakes(head, message.reach, unit.now):
-        make_ready(unit, head, unit.now, effects)
+        passes = head.is_held and message.reach is not Reach.PARKED
+        make_ready(unit, head, unit.now, effects, passes=passes)
 
 
 def _wakes(head: Head, reach: Reach, now: int) -> bool:
@@ -192,7 +234,7 @@ def _wakes(head: Head, reach: Reach, now: int) -> bool:
     if state == OWNED or reach is Reach.PARKED:
         return False
     if state == READY:
-        return head.available_at > now
+        return head.is_held or head.available_at > now
     return state == BLOCKED or reach is Reach.CLOSED
 
 
@@ -217,6 +259,109 @@ def tell(unit: Unit, watcher: Head, target_id: str, step_id: str, outcome: Outco
     message_id = f"watch:{target_id}:{step_id}"
     if not unit.has_unread(watcher, message_id):
         deliver(unit, watcher, Message(message_id, MessageKind.CHILD, step_id, outcome.pack()), effects)
+
+
+def post(unit: Unit, head: Head, message: Message, effects: Effects) -> None:
+    """Deliver a message that is not there yet; a cancel of what was never claimed ends it."""
+    unit.add_message_id(head, message.id)
+    if message.kind is MessageKind.CANCEL and head.state == READY and head.started_at == NEVER:
+        append(unit, head, message, effects)
+        close(unit, head, Close(ExecutionStatus.CANCELLED, error=message.data), effects)
+    else:
+        deliver(unit, head, message, effects)
+
+
+def post_once(unit: Unit, head: Head, message: Message, effects: Effects) -> None:
+    if head.state != CLOSED and not unit.has_message_id(head, message.id):
+        post(unit, head, message, effects)
+
+
+# -- gates
+
+
+def seek_own(unit: Unit, head: Head, effects: Effects) -> None:
+    """Let an execution seek its gates, its instant having come."""
+    seeker = gates.load(unit, head.n, "")
+    assert seeker is not None
+    if head.bell == BELL_OPENING:
+        head.hold(unit.now, unit.now)
+        unit.moved(head)
+    seeker.at = 0
+    seek(unit, seeker, effects)
+
+
+def seek_for_step(unit: Unit, head: Head, wanted: Seek, effects: Effects) -> None:
+    free(unit, head, wanted.step_id, effects)
+    seeker = Seeker(
+        head.n, wanted.step_id, wanted.gates, message_id=wanted.message_id, priority=head.priority
+    )
+    seek(unit, seeker, effects)
+
+
+def seek(unit: Unit, seeker: Seeker, effects: Effects) -> None:
+    head = unit.head_by_n(seeker.n)
+    assert head is not None
+    verdict = gates.seek(unit, seeker)
+    for n, _ in verdict.makes_room:
+        other = unit.head_by_n(n)
+        if other is not None and verdict.waits_at is not None:
+            gate = verdict.waits_at
+            reason = Message(
+                f"replaced:{gate.name}", MessageKind.CANCEL, "cancel", gate.refusal, Reach.BLOCKED
+            )
+            post_once(unit, other, reason, effects)
+    if verdict.refused_by is not None:
+        close(unit, head, Close(ExecutionStatus.CANCELLED, error=verdict.refused_by.refusal), effects)
+    elif verdict.waits_at is None and seeker.step_id:
+        post_once(unit, head, Message(seeker.message_id, MessageKind.GATE, seeker.step_id), effects)
+    elif verdict.waits_at is None and head.is_held:
+        head.make_ready(unit.now, unit.now)
+        effects.doorbells[head.id] = head.doorbell()
+        unit.moved(head)
+
+
+def advance(unit: Unit, names: Iterable[str], effects: Effects) -> None:
+    """Let the first in line pass at these gates, as long as there is room."""
+    for name in names:
+        while (seeker := gates.next_in_line(unit, name)) is not None:
+            seek(unit, seeker, effects)
+
+
+def free(unit: Unit, head: Head, step_id: str, effects: Effects) -> None:
+    """Give back what a step, or the ended execution itself, holds."""
+    if unit.has_seekers:
+        advance(unit, gates.give_back(unit, head.n, step_id, ended=True), effects)
+
+
+def free_steps(unit: Unit, head: Head, effects: Effects, *, and_itself: bool) -> None:
+    if unit.has_seekers:
+        for step_id in gates.steps(unit, head.n, and_itself=and_itself):
+            free(unit, head, step_id, effects)
+
+
+# -- events
+
+
+def begin_to_listen(unit: Unit, head: Head, listen: Listen, effects: Effects) -> None:
+    """Let it be told of events, and to look if there is one that it has not looked at."""
+    seq = events.listen(unit, head.n, listen)
+    if seq is not None:
+        send_to_look(unit, head, listen.step_id, seq, effects)
+
+
+def tell_event(
+    unit: Unit, head: Head, step_id: str, cancel: bytes | None, row: EventRow, effects: Effects
+) -> None:
+    """Give an event to one that listens for it, and listens no more."""
+    events.unlisten(unit, head.n, row.name, step_id)
+    message = Message(f"event:{row.seq}:{step_id}", MessageKind.EVENT, step_id, row.pack())
+    if cancel is not None:
+        message = Message(message.id, MessageKind.CANCEL, "cancel", cancel, Reach.BLOCKED)
+    post_once(unit, head, message, effects)
+
+
+def send_to_look(unit: Unit, head: Head, step_id: str, seq: int, effects: Effects) -> None:
+    post_once(unit, head, Message(f"look:{seq}:{step_id}", MessageKind.EVENT, step_id), effects)
 
 
 # -- checkpoints and their timers

@@ -10,15 +10,33 @@ from typing import Any, Final, cast, final
 from durable.backends.sqlite.connection import WriteLock, translate
 from durable.backends.sqlite.head import STATES, STATUSES, checkpoint, inbox_entry, tags_of
 from durable.backends.sqlite.lane import Answer, Request
+from durable.backends.sqlite.schema import NEVER
 from durable.models import ExecutionStatus
-from durable.protocols import Checkpoint, Emit, ExecutionRow, InboxEntry, Live, WorkerInfo
+from durable.protocols import (
+    Checkpoint,
+    Depth,
+    Due,
+    EventRow,
+    ExecutionRow,
+    GateKind,
+    GateRow,
+    Holding,
+    InboxEntry,
+    Live,
+    Looked,
+    Plan,
+    ScheduleRow,
+    Subscriber,
+    WorkerInfo,
+)
 
 ROW: Final = """
     SELECT e.id, e.workflow, e.version, e.queue, e.priority, nullif(e.key, ''), inputs.tags, inputs.options,
            inputs.input, nullif(e.parent_id, ''), e.state, e.status, e.attempt, e.generation, e.ver, e.op_id,
            nullif(e.nonce, ''), nullif(e.worker, ''), e.crashes, e.inbox_seq, e.created_at, e.available_at,
            nullif(e.started_at, -1), nullif(e.finished_at, -1), nullif(e.wake_at, -1), nullif(e.deadline_at, -1),
-           e.result, e.error, e.code, e.n
+           e.result, e.error, e.code, (SELECT gate FROM line WHERE line.n = e.n AND line.step_id = ''), inputs.cause,
+           e.n
 """
 """The fields of an `ExecutionRow` in their order, and the number of the execution."""
 _row: Final = cast("Callable[..., ExecutionRow]", ExecutionRow)
@@ -42,7 +60,47 @@ _PEEK: Final = """
 _VALUE: Final = """
     SELECT data FROM "values" WHERE n = (SELECT n FROM executions WHERE ns = ? AND id = ?) AND name = ?
 """
-_EVENT: Final = "SELECT id, name, data FROM events WHERE ns = ? AND id = ?"
+_EVENT: Final = "SELECT name, id, data, seq, at, receipt FROM events WHERE ns = ? AND name = ? AND id = ?"
+_SHAPES: Final = "SELECT shape FROM event_shapes WHERE ns = ? AND name = ? ORDER BY rowid"
+_SUBSCRIBERS: Final = """
+    SELECT event, workflow, data, shapes FROM subscribers WHERE ns = ?1 AND (?2 IS NULL OR event = ?2)
+"""
+_LOOK: Final = """
+    SELECT name, id, data, seq, at, receipt FROM events WHERE ns = ?1 AND name = ?2 AND seq > ?3 AND at >= ?4 AND (
+        ?6 = '' OR EXISTS (SELECT 1 FROM json_each(topics) WHERE value = ?6)
+        OR NOT EXISTS (SELECT 1 FROM json_each(shapes) WHERE value = ?5)
+    ) ORDER BY seq LIMIT ?7
+"""
+_LAST_SEQ: Final = "SELECT seq FROM event_names WHERE ns = ? AND name = ?"
+_SCHEDULE: Final = "SELECT id, data, nullif(next_at, -1), ver FROM schedules WHERE ns = ? "
+_NEXT_SCHEDULE: Final = "SELECT min(next_at) FROM schedules WHERE ns = ? AND next_at != -1 AND next_at > ?"
+_GATES: Final = """
+    SELECT name, kind, ifnull((SELECT number FROM limits WHERE limits.ns = g.ns AND limits.rule = g.rule), declared),
+           (SELECT count(*) FROM slots WHERE slots.ns = g.ns AND gate = name),
+           (SELECT count(*) FROM line WHERE line.ns = g.ns AND gate = name),
+           (SELECT min(since) FROM line WHERE line.ns = g.ns AND gate = name), opens_at
+    FROM gates AS g WHERE ns = ?
+"""
+_IS_SOUGHT: Final = """
+    AND (EXISTS (SELECT 1 FROM slots WHERE slots.ns = g.ns AND gate = name)
+         OR EXISTS (SELECT 1 FROM line WHERE line.ns = g.ns AND gate = name))
+"""
+_HOLDINGS: Final = """
+    SELECT e.id, s.step_id, s.since FROM slots AS s CROSS JOIN executions AS e USING (n)
+    WHERE s.ns = ? AND s.gate = ? ORDER BY s.since, s.rowid LIMIT 100
+"""
+_LIMITS: Final = "SELECT rule, number FROM limits WHERE ns = ?"
+_PAUSED: Final = "SELECT queue FROM paused_queues WHERE ns = ? ORDER BY queue"
+_DEPTHS: Final = """
+    SELECT queue, sum(is_ready), sum(NOT is_ready), min(CASE WHEN is_ready THEN available_at END) FROM (
+        SELECT queue, 1 AS is_ready, available_at FROM executions WHERE ns = ?1 AND bell = 0
+        UNION ALL
+        SELECT queue, 1, available_at FROM executions
+        WHERE ns = ?1 AND bell IN (1, 2) AND bell > 0 AND available_at <= ?2
+        UNION ALL
+        SELECT queue, 0, NULL FROM executions WHERE ns = ?1 AND bell = 4 AND bell > 0
+    ) GROUP BY queue ORDER BY queue
+"""
 _COUNTS: Final = "SELECT status, number FROM counts WHERE ns = ? AND number > 0"
 _LIVE: Final = "SELECT id, until, info FROM workers WHERE ns = ? AND until > ?"
 
@@ -84,9 +142,85 @@ def value(db: sqlite3.Connection, ns: int, execution_id: str, name: str) -> byte
     return None if found is None else found[0]
 
 
-def event(db: sqlite3.Connection, ns: int, event_id: str) -> Emit | None:
-    found = db.execute(_EVENT, (ns, event_id)).fetchone()
-    return None if found is None else Emit(*found)
+def event(db: sqlite3.Connection, ns: int, name: str, event_id: str) -> EventRow | None:
+    found = db.execute(_EVENT, (ns, name, event_id)).fetchone()
+    return None if found is None else _event(*found)
+
+
+def _event(name: str, id: str, data: bytes, seq: int, at: int, receipt: str) -> EventRow:
+    return EventRow(name, id, data, seq, at, tuple(json.loads(receipt)))
+
+
+def plan(db: sqlite3.Connection, ns: int, event: str) -> Plan:
+    shapes = dict.fromkeys(shape for (shape,) in db.execute(_SHAPES, (ns, event)).fetchall())
+    found = subscribers(db, ns, event)
+    return Plan(tuple(shapes | dict.fromkeys(shape for each in found for shape in each.shapes)), found)
+
+
+def subscribers(db: sqlite3.Connection, ns: int, event: str | None = None) -> Sequence[Subscriber]:
+    found = db.execute(_SUBSCRIBERS, (ns, event)).fetchall()
+    return [
+        Subscriber(name, workflow, data, tuple(json.loads(shapes))) for name, workflow, data, shapes in found
+    ]
+
+
+def look(
+    db: sqlite3.Connection, ns: int, event: str, shape: str, topic: str, since: int, after: int, limit: int
+) -> Looked:
+    (last,) = db.execute(_LAST_SEQ, (ns, event)).fetchone() or (0,)
+    rows = db.execute(_LOOK, (ns, event, after, since, shape, topic, limit + 1)).fetchall()
+    found = [_event(*columns) for columns in rows[:limit]]
+    if len(rows) > limit:
+        return Looked(found, found[-1].seq, more=True)
+    return Looked(found, max(after, last), more=False)
+
+
+def schedule(db: sqlite3.Connection, ns: int, schedule_id: str) -> ScheduleRow | None:
+    found = db.execute(_SCHEDULE + "AND id = ?", (ns, schedule_id)).fetchone()
+    return None if found is None else ScheduleRow(*found)
+
+
+def schedules(db: sqlite3.Connection, ns: int, after: str, limit: int) -> Sequence[ScheduleRow]:
+    rows = db.execute(_SCHEDULE + "AND id > ? ORDER BY id LIMIT ?", (ns, after, limit)).fetchall()
+    return [ScheduleRow(*columns) for columns in rows]
+
+
+def due_schedules(db: sqlite3.Connection, ns: int, now: int, limit: int) -> Due:
+    due = "AND next_at != -1 AND next_at <= ? ORDER BY next_at LIMIT ?"
+    rows = [ScheduleRow(*columns) for columns in db.execute(_SCHEDULE + due, (ns, now, limit)).fetchall()]
+    (next_at,) = db.execute(_NEXT_SCHEDULE, (ns, now)).fetchone()
+    return Due(rows, next_at, now)
+
+
+def gate(db: sqlite3.Connection, ns: int, name: str) -> GateRow | None:
+    found = db.execute(_GATES + "AND name = ?", (ns, name)).fetchone()
+    return None if found is None else _gate(db, ns, found)
+
+
+def gates(db: sqlite3.Connection, ns: int, after: str, limit: int) -> Sequence[GateRow]:
+    found = db.execute(
+        _GATES + _IS_SOUGHT + "AND name > ? ORDER BY name LIMIT ?", (ns, after, limit)
+    ).fetchall()
+    return [_gate(db, ns, columns) for columns in found]
+
+
+def _gate(db: sqlite3.Connection, ns: int, columns: Sequence[Any]) -> GateRow:
+    name, kind, limit, held, waiting, oldest_at, opens_at = columns
+    holdings = [Holding(*each) for each in db.execute(_HOLDINGS, (ns, name)).fetchall()]
+    next_at = None if opens_at == NEVER else opens_at
+    return GateRow(name, GateKind(kind), limit, holdings, held, waiting, oldest_at, next_at)
+
+
+def limits(db: sqlite3.Connection, ns: int) -> Mapping[str, int]:
+    return dict(db.execute(_LIMITS, (ns,)).fetchall())
+
+
+def paused_queues(db: sqlite3.Connection, ns: int) -> Sequence[str]:
+    return [queue for (queue,) in db.execute(_PAUSED, (ns,)).fetchall()]
+
+
+def depths(db: sqlite3.Connection, ns: int, now: int) -> Sequence[Depth]:
+    return [Depth(*columns) for columns in db.execute(_DEPTHS, (ns, now)).fetchall()]
 
 
 def counts(db: sqlite3.Connection, ns: int) -> Mapping[ExecutionStatus, int]:

@@ -28,6 +28,10 @@ BELL_RUNG: Final = 1
 """Returned by `due`; again from `ring_at` on, unless it is claimed."""
 BELL_LATER: Final = 2
 """Not to be claimed before `ring_at`."""
+BELL_OPENING: Final = 3
+"""Held: to seek its gates from `ring_at` on."""
+BELL_HELD: Final = 4
+"""Held: in line at a gate. `ring_at` is when it came there."""
 
 VERSION_1: Final = (
     """
@@ -214,7 +218,176 @@ VERSION_1: Final = (
     "PRAGMA user_version = 1",
 )
 
-STEPS: Final = (VERSION_1,)
+VERSION_2: Final = (
+    "ALTER TABLE inputs ADD COLUMN cause BLOB NOT NULL DEFAULT x''",
+    "ALTER TABLE inputs ADD COLUMN items INTEGER NOT NULL DEFAULT 0",  # while it is pending for a batch
+    """
+    CREATE TABLE seekers (
+        n          INTEGER NOT NULL,
+        step_id    TEXT NOT NULL,      -- empty: the execution itself
+        ns         INTEGER NOT NULL,
+        gates      TEXT NOT NULL,      -- a JSON array
+        at         INTEGER NOT NULL,   -- number of gates that it has passed
+        counted    TEXT NOT NULL,      -- the rates and windows that have counted it: a JSON array
+        message_id TEXT NOT NULL,
+        PRIMARY KEY (n, step_id)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE gates (
+        ns         INTEGER NOT NULL,
+        name       TEXT NOT NULL,
+        rule       TEXT NOT NULL,
+        kind       TEXT NOT NULL,
+        declared   INTEGER NOT NULL,   -- the limit, as it was declared last
+        per_ms     INTEGER NOT NULL,
+        burst      INTEGER NOT NULL,
+        arrival_at REAL NOT NULL,      -- of a rate: the theoretical arrival time of the next
+        turn       INTEGER NOT NULL,   -- of the last one that came to stand in line
+        opens_at   INTEGER NOT NULL,   -- of a rate with a line: when it lets the first pass
+        idle_at    INTEGER NOT NULL,   -- from when on it is as if nobody had sought it, unless somebody is there
+        PRIMARY KEY (ns, name)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX gates_opening ON gates (ns, opens_at) WHERE opens_at != -1",
+    "CREATE INDEX gates_rule ON gates (ns, rule)",
+    "CREATE INDEX gates_idle ON gates (ns, idle_at)",
+    """
+    CREATE TABLE slots (
+        ns       INTEGER NOT NULL,
+        gate     TEXT NOT NULL,
+        n        INTEGER NOT NULL,
+        step_id  TEXT NOT NULL,
+        since    INTEGER NOT NULL,
+        replaced INTEGER NOT NULL,   -- 1: it was told to make room
+        UNIQUE (ns, gate, n, step_id)
+    )
+    """,
+    "CREATE INDEX slots_execution ON slots (n)",
+    """
+    CREATE TABLE line (
+        ns       INTEGER NOT NULL,
+        gate     TEXT NOT NULL,
+        priority INTEGER NOT NULL,
+        since    INTEGER NOT NULL,
+        turn     INTEGER NOT NULL,
+        n        INTEGER NOT NULL,
+        step_id  TEXT NOT NULL,
+        replaced INTEGER NOT NULL,
+        UNIQUE (n, step_id)
+    )
+    """,
+    "CREATE INDEX line_order ON line (ns, gate, priority DESC, since, turn)",
+    "CREATE TABLE passes (ns INTEGER NOT NULL, gate TEXT NOT NULL, at INTEGER NOT NULL)",
+    "CREATE INDEX passes_at ON passes (ns, gate, at)",
+    """
+    CREATE TABLE limits (
+        ns     INTEGER NOT NULL,
+        rule   TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        PRIMARY KEY (ns, rule)
+    ) WITHOUT ROWID
+    """,
+    # The rules whose limit was changed since the last tick.
+    "CREATE TABLE changed_rules (ns INTEGER NOT NULL, rule TEXT NOT NULL, PRIMARY KEY (ns, rule)) WITHOUT ROWID",
+    "CREATE TABLE paused_queues (ns INTEGER NOT NULL, queue TEXT NOT NULL, PRIMARY KEY (ns, queue)) WITHOUT ROWID",
+    # By group: the execution that the next one may join, unless it is due or claimed by now.
+    'CREATE TABLE pending (ns INTEGER NOT NULL, "group" TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (ns, "group"))',
+    "CREATE INDEX pending_execution ON pending (n)",
+    # By operation: the execution that it joined.
+    """
+    CREATE TABLE joined (
+        ns           INTEGER NOT NULL,
+        op_id        TEXT NOT NULL,
+        n            INTEGER NOT NULL,
+        available_at INTEGER NOT NULL,
+        PRIMARY KEY (ns, op_id)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX joined_execution ON joined (n)",
+    """
+    CREATE TABLE event_names (
+        ns   INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        seq  INTEGER NOT NULL,   -- the last event's
+        PRIMARY KEY (ns, name)
+    ) WITHOUT ROWID
+    """,
+    "ALTER TABLE events RENAME TO old_events",
+    """
+    CREATE TABLE events (
+        ns      INTEGER NOT NULL,
+        name    TEXT NOT NULL,
+        seq     INTEGER NOT NULL,
+        id      TEXT NOT NULL,
+        data    BLOB NOT NULL,
+        at      INTEGER NOT NULL,
+        op_id   TEXT NOT NULL,
+        shapes  TEXT NOT NULL,   -- that its sender knew: a JSON array
+        topics  TEXT NOT NULL,   -- a JSON array
+        receipt TEXT NOT NULL,   -- ids of executions: a JSON array
+        PRIMARY KEY (ns, name, seq)
+    ) WITHOUT ROWID
+    """,
+    "CREATE UNIQUE INDEX events_id ON events (ns, name, id)",
+    "CREATE INDEX events_at ON events (ns, at)",
+    """
+    INSERT INTO events SELECT ns, name, row_number() OVER (PARTITION BY ns, name ORDER BY at, id), id, data, at,
+                              '', '[]', '[]', '[]' FROM old_events
+    """,
+    "INSERT INTO event_names SELECT ns, name, max(seq) FROM events GROUP BY ns, name",
+    "DROP TABLE old_events",
+    """
+    CREATE TABLE event_shapes (
+        ns    INTEGER NOT NULL,
+        name  TEXT NOT NULL,
+        shape TEXT NOT NULL,
+        UNIQUE (ns, name, shape)
+    )
+    """,
+    """
+    CREATE TABLE listeners (
+        n       INTEGER NOT NULL,
+        event   TEXT NOT NULL,
+        step_id TEXT NOT NULL,
+        ns      INTEGER NOT NULL,
+        shape   TEXT NOT NULL,
+        topic   TEXT NOT NULL,
+        cancel  BLOB,
+        UNIQUE (n, event, step_id)
+    )
+    """,
+    "CREATE INDEX listeners_topic ON listeners (ns, event, topic)",
+    "CREATE INDEX listeners_shape ON listeners (ns, event, shape)",
+    """
+    CREATE TABLE subscribers (
+        ns       INTEGER NOT NULL,
+        event    TEXT NOT NULL,
+        workflow TEXT NOT NULL,
+        data     BLOB NOT NULL,
+        shapes   TEXT NOT NULL,   -- a JSON array
+        PRIMARY KEY (ns, event, workflow)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE schedules (
+        ns            INTEGER NOT NULL,
+        id            TEXT NOT NULL,
+        data          BLOB NOT NULL,
+        next_at       INTEGER NOT NULL,
+        ver           INTEGER NOT NULL,
+        op_id         TEXT NOT NULL,   -- of the last save
+        execution_ids TEXT NOT NULL,   -- that it started: a JSON array
+        PRIMARY KEY (ns, id)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX schedules_due ON schedules (ns, next_at) WHERE next_at != -1",
+    # Who does not know of gates would claim what is held.
+    "UPDATE meta SET value = 2 WHERE name = 'min_writer'",
+    "PRAGMA user_version = 2",
+)
+
+STEPS: Final = (VERSION_1, VERSION_2)
 """`STEPS[v]` leads from version `v` to `v + 1`."""
 VERSION: Final = len(STEPS)
 

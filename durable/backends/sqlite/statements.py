@@ -16,10 +16,12 @@ HEAD_BY_N: Final = _HEAD + "WHERE n = ?"
 HOLDER: Final = "SELECT n FROM executions WHERE ns = ? AND workflow = ? AND key = ? AND holds_key = 1"
 STATE_OF_FILE: Final = """
     SELECT max((SELECT ifnull(max(n), 0) FROM executions), (SELECT value FROM meta WHERE name = 'last_deleted')),
-           (SELECT value FROM meta WHERE name = 'min_writer')
+           (SELECT value FROM meta WHERE name = 'min_writer'),
+           EXISTS (SELECT 1 FROM seekers WHERE ns = ?) OR EXISTS (SELECT 1 FROM changed_rules WHERE ns = ?),
+           EXISTS (SELECT 1 FROM listeners WHERE ns = ?)
 """
 KEEP_LAST: Final = "UPDATE meta SET value = max(value, ?) WHERE name = 'last_deleted'"
-GIVEN: Final = "SELECT input, options, tags FROM inputs WHERE n = ?"
+GIVEN: Final = "SELECT input, options, tags, cause FROM inputs WHERE n = ?"
 CREATED: Final = "SELECT create_op, ifnull(first_input, input) FROM inputs WHERE n = ?"
 END: Final = "SELECT result, error, code FROM executions WHERE n = ?"
 
@@ -97,7 +99,7 @@ END_HEAD: Final = """
     WHERE n = ?1
 """
 LOSE_KEY: Final = "UPDATE executions SET holds_key = 0 WHERE n = ?"
-INSERT_INPUTS: Final = "INSERT INTO inputs (n, create_op, input, options, tags) VALUES (?)"
+INSERT_INPUTS: Final = "INSERT INTO inputs (n, create_op, input, options, tags, cause, items) VALUES (?)"
 INSERT_TAGS: Final = "INSERT INTO tags (ns, tag, created_at, n) VALUES (?)"
 COUNT: Final = """
     INSERT INTO counts (ns, status, number) VALUES (?, ?, ?)
@@ -151,7 +153,6 @@ DROP_WATCHERS: Final = "DELETE FROM watchers WHERE target = ?"
 
 SET_VALUE: Final = 'INSERT OR REPLACE INTO "values" (n, name, data) VALUES (?, ?, ?)'
 DROP_VALUES: Final = 'DELETE FROM "values" WHERE n = ?'
-EMIT: Final = "INSERT OR IGNORE INTO events (ns, id, name, data, at) VALUES (?, ?, ?, ?, ?)"
 RESTART: Final = "UPDATE inputs SET first_input = ifnull(first_input, input), input = ? WHERE n = ?"
 
 DESERTED: Final = """
@@ -159,13 +160,16 @@ DESERTED: Final = """
     WHERE ns = ? AND status = 'running' AND state = 'owned' AND owned_at < ?
     AND worker NOT IN (SELECT value FROM json_each(?)) LIMIT ?
 """
-NEXT_READY: Final = (
-    "SELECT min(ring_at) FROM executions WHERE ns = ? AND bell = 2 AND bell > 0 AND ring_at > ?"
-)
+NEXT_READY: Final = """
+    SELECT min(ring_at) FROM executions WHERE ns = ? AND bell IN (2, 3) AND bell > 0 AND ring_at > ?
+"""
 """`bell > 0` is what the condition of the index says."""
 
 ADVANCING: Final = """
     SELECT n FROM executions WHERE ns = ? AND bell IN (1, 2) AND bell > 0 AND ring_at <= ? ORDER BY ring_at LIMIT ?
+"""
+OPENING: Final = """
+    SELECT n FROM executions WHERE ns = ? AND bell = 3 AND bell > 0 AND ring_at <= ? ORDER BY ring_at LIMIT ?
 """
 SET_BELL: Final = """
     UPDATE executions SET bell = ?, ring_at = ? WHERE n IN (SELECT value FROM json_each(?))
@@ -182,12 +186,26 @@ DUE: Final = """
     ORDER BY e.priority DESC, e.available_at, e.n LIMIT ?
 """
 
+PENDING: Final = 'SELECT n FROM pending WHERE ns = ? AND "group" = ?'
+SET_PENDING: Final = 'INSERT OR REPLACE INTO pending (ns, "group", n) VALUES (?, ?, ?)'
+JOINED: Final = "SELECT n, available_at FROM joined WHERE ns = ? AND op_id = ?"
+SET_JOINED: Final = "INSERT INTO joined (ns, op_id, n, available_at) VALUES (?, ?, ?, ?)"
+ITEMS: Final = "SELECT items FROM inputs WHERE n = ?"
+REPLACE_INPUT: Final = "UPDATE inputs SET input = ?, cause = ? WHERE n = ?"
+ADD_INPUT: Final = """
+    UPDATE inputs SET input = CAST(input || x'0a' || ? AS BLOB), items = items + ?,
+                      cause = CASE WHEN length(cause) THEN CAST(cause || x'0a' || ?3 AS BLOB) ELSE ?3 END
+    WHERE n = ?4
+"""
+
 OLD: Final = """
     SELECT n, created_at, tags FROM executions CROSS JOIN inputs USING (n)
     WHERE ns = ? AND status = ? AND created_at < ? AND finished_at < ? LIMIT ?
 """
 DELETE_TAG: Final = "DELETE FROM tags WHERE ns = ? AND tag = ? AND created_at = ? AND n = ?"
 DELETE_ALL: Final = (
+    "DELETE FROM joined WHERE n IN (SELECT value FROM json_each(?))",
+    "DELETE FROM pending WHERE n IN (SELECT value FROM json_each(?))",
     "DELETE FROM checkpoints WHERE n IN (SELECT value FROM json_each(?))",
     "DELETE FROM inbox WHERE n IN (SELECT value FROM json_each(?))",
     "DELETE FROM message_ids WHERE n IN (SELECT value FROM json_each(?))",

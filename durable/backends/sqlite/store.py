@@ -11,15 +11,25 @@ import asyncio
 import os
 import sqlite3
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, final
+from typing import Final, TypeVar, final
 
 from typing_extensions import override
 
-from durable.backends.sqlite import preflight, query as pages, reads, schema, sweeps, verbs
+from durable.backends.sqlite import (
+    events as events_of,
+    gates,
+    preflight,
+    query as pages,
+    reads,
+    schedules,
+    schema,
+    sweeps,
+    verbs,
+)
 from durable.backends.sqlite.check import contradictions
 from durable.backends.sqlite.checkpointer import Checkpointer
 from durable.backends.sqlite.connection import Use, WriteLock, connect, translate
@@ -38,26 +48,39 @@ from durable.protocols import (
     Claimed,
     Committed,
     Created,
+    Depth,
     Diverged,
     Doorbell,
+    Due,
     DurableStore,
     Emit,
+    EventRow,
     ExecutionRow,
     Exists,
     Fenced,
     Full,
+    GateRow,
     InboxEntry,
+    Joined,
     Live,
+    Looked,
     Message,
     NewExecution,
     NotClaimed,
     NotPosted,
+    Plan,
     Posted,
     Query,
     Rows,
+    Saved,
+    ScheduleRow,
+    Sent,
+    Subscriber,
     Ticked,
     Wanted,
 )
+
+T = TypeVar("T")
 
 _BEAT: Final = """
     INSERT INTO workers (ns, id, until, info) VALUES (?, ?, ?, ?)
@@ -138,7 +161,7 @@ class SqliteStore(DurableStore):
     # -- writes
 
     @override
-    async def create(self, spec: NewExecution, *, op_id: str) -> Created | Exists:
+    async def create(self, spec: NewExecution, *, op_id: str) -> Created | Joined | Exists:
         return await self._is_open.writer.submit(lambda unit: verbs.create(unit, spec, op_id), op_id)
 
     @override
@@ -197,6 +220,42 @@ class SqliteStore(DurableStore):
             lambda unit: sweeps.prune(unit, before, status, limit), "prune"
         )
 
+    @override
+    async def send(self, events: Sequence[Emit], *, op_id: str) -> Sent:
+        return await self._is_open.writer.submit(lambda unit: verbs.send(unit, events, op_id), op_id)
+
+    @override
+    async def subscribe(self, add: Sequence[Subscriber], remove: Sequence[Subscriber] = ()) -> None:
+        await self._is_open.writer.submit(lambda unit: events_of.subscribe(unit, add, remove), "subscribe")
+
+    @override
+    async def save_schedule(
+        self, row: ScheduleRow, *, op_id: str, starts: Sequence[NewExecution] = ()
+    ) -> Saved | None:
+        return await self._is_open.writer.submit(
+            lambda unit: verbs.save_schedule(unit, row, op_id, starts), op_id
+        )
+
+    @override
+    async def remove_schedule(self, schedule_id: str) -> bool:
+        return await self._is_open.writer.submit(
+            lambda unit: schedules.remove(unit, schedule_id), schedule_id
+        )
+
+    @override
+    async def set_limit(self, rule: str, limit: int | None) -> None:
+        await self._is_open.writer.submit(lambda unit: gates.set_limit(unit, rule, limit), rule)
+
+    @override
+    async def pause_queue(self, queue: str, paused: bool) -> None:
+        await self._is_open.writer.submit(lambda unit: schedules.pause_queue(unit, queue, paused), queue)
+
+    @override
+    async def prune_events(self, *, before: int, limit: int) -> int:
+        return await self._is_open.writer.submit(
+            lambda unit: events_of.prune(unit, before, limit), "prune events"
+        )
+
     # -- reads
 
     @override
@@ -240,9 +299,58 @@ class SqliteStore(DurableStore):
         return await opened.reader.submit(lambda db: reads.counts(db, opened.ns))
 
     @override
-    async def event(self, event_id: str) -> Emit | None:
+    async def event(self, name: str, event_id: str) -> EventRow | None:
+        return await self._read(lambda db, ns: reads.event(db, ns, name, event_id))
+
+    @override
+    async def plan(self, event: str) -> Plan:
+        return await self._read(lambda db, ns: reads.plan(db, ns, event))
+
+    @override
+    async def look(
+        self, event: str, *, shape: str, topic: str, since: int, after: int = 0, limit: int = 100
+    ) -> Looked:
+        return await self._read(lambda db, ns: reads.look(db, ns, event, shape, topic, since, after, limit))
+
+    @override
+    async def subscribers(self) -> Sequence[Subscriber]:
+        return await self._read(reads.subscribers)
+
+    @override
+    async def schedule(self, schedule_id: str) -> ScheduleRow | None:
+        return await self._read(lambda db, ns: reads.schedule(db, ns, schedule_id))
+
+    @override
+    async def schedules(self, *, after: str = "", limit: int = 100) -> Sequence[ScheduleRow]:
+        return await self._read(lambda db, ns: reads.schedules(db, ns, after, limit))
+
+    @override
+    async def due_schedules(self, *, limit: int) -> Due:
+        return await self._read(lambda db, ns: reads.due_schedules(db, ns, self._clock.now_ms(), limit))
+
+    @override
+    async def gate(self, name: str) -> GateRow | None:
+        return await self._read(lambda db, ns: reads.gate(db, ns, name))
+
+    @override
+    async def gates(self, *, after: str = "", limit: int = 100) -> Sequence[GateRow]:
+        return await self._read(lambda db, ns: reads.gates(db, ns, after, limit))
+
+    @override
+    async def limits(self) -> Mapping[str, int]:
+        return await self._read(reads.limits)
+
+    @override
+    async def paused_queues(self) -> Sequence[str]:
+        return await self._read(reads.paused_queues)
+
+    @override
+    async def depths(self) -> Sequence[Depth]:
+        return await self._read(lambda db, ns: reads.depths(db, ns, self._clock.now_ms()))
+
+    async def _read(self, read: Callable[[sqlite3.Connection, int], T]) -> T:
         opened = self._is_open
-        return await opened.reader.submit(lambda db: reads.event(db, opened.ns, event_id))
+        return await opened.reader.submit(lambda db: read(db, opened.ns))
 
     @override
     async def check(self) -> Sequence[str]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
-from durable.backends.sqlite import moves, statements as sql
+from durable.backends.sqlite import gates, moves, statements as sql
 from durable.backends.sqlite.head import tag_text, tags_of
 from durable.backends.sqlite.moves import Effects
 from durable.backends.sqlite.schema import BELL_DUE, BELL_RUNG, NEVER
@@ -32,16 +32,24 @@ def tick(unit: Unit, live: Live, limit: int) -> Ticked:
     for (n,) in deserted[:limit]:
         if (head := unit.head_by_n(n)) is not None:
             head.crashes += 1
-            moves.make_ready(unit, head, unit.now, effects)
+            moves.make_ready(unit, head, unit.now, effects, passes=True)
 
+    unit.flush()
+    opening = unit.db.execute(sql.OPENING, (unit.ns, unit.now, limit + 1)).fetchall()
+    for (n,) in opening[:limit]:
+        if (head := unit.head_by_n(n)) is not None:
+            moves.seek_own(unit, head, effects)
+    if unit.has_seekers:
+        moves.advance(unit, gates.opening(unit, limit), effects)
+        gates.forget_idle(unit)
     unit.flush()
     (timer_at,) = unit.db.execute(sql.NEXT_TIMER, (unit.ns,)).fetchone()
     (ready_at,) = unit.db.execute(sql.NEXT_READY, (unit.ns, unit.now)).fetchone()
     return Ticked(
         doorbells=tuple(effects.doorbells.values()),
         touched=tuple(effects.touched),
-        more=len(due) > limit or len(deserted) > limit,
-        next_at=min((at for at in (timer_at, ready_at) if at is not None), default=None),
+        more=len(due) > limit or len(deserted) > limit or len(opening) > limit,
+        next_at=min((at for at in (timer_at, ready_at, gates.next_at(unit)) if at is not None), default=None),
         now=unit.now,
     )
 

@@ -43,6 +43,10 @@ class Unit:
         self.now = 0
         self.is_exact = False
         """Look for what may be in conflict before it is written: on the second try, after a `Conflict`."""
+        self.has_seekers = False
+        """Somebody seeks gates in this namespace, or a limit was changed."""
+        self.has_listeners = False
+        """Somebody listens for events in it."""
         self._clock = clock
         self._data_version: object = None
         self._last_n = 0
@@ -55,7 +59,7 @@ class Unit:
         self._posted: set[tuple[int, str]] = set()
         self._keys: dict[tuple[str, str], Head] = {}
         self._insert_heads = Many(sql.INSERT_HEADS, 35)
-        self._insert_inputs = Many(sql.INSERT_INPUTS, 5)
+        self._insert_inputs = Many(sql.INSERT_INPUTS, 7)
         self._insert_tags = Many(sql.INSERT_TAGS, 4)
         self._advance_heads = Many(sql.ADVANCE_HEADS, 11, sql.ADVANCE_HEAD)
         self._move_heads = Many(sql.MOVE_HEADS, 25, sql.MOVE_HEAD)
@@ -84,7 +88,10 @@ class Unit:
         if version != self._data_version or len(self._heads) > _MOST_HEADS:
             self._heads.clear()
             self._numbers.clear()
-            self._last_n, min_writer = self.db.execute(sql.STATE_OF_FILE).fetchone()
+            self._last_n, min_writer, has_seekers, has_listeners = self.db.execute(
+                sql.STATE_OF_FILE, (self.ns, self.ns, self.ns)
+            ).fetchone()
+            self.has_seekers, self.has_listeners = bool(has_seekers), bool(has_listeners)
             if min_writer > VERSION:
                 raise newer(min_writer)
             self._data_version = version
@@ -183,9 +190,18 @@ class Unit:
                 self.db.execute(sql.LOSE_KEY, (loser.n,))
             self._keys[spec.workflow, spec.key] = head
         self._keep(head)
-        head.given = _if_small(Given(spec.input, spec.options, tags))
+        head.given = _if_small(Given(spec.input, spec.options, tags, spec.cause))
         self._changes[head] = _MOVED
-        self._insert_inputs.values += (n, op_id, bytearray(spec.input), bytearray(spec.options), tags)
+        items = 0 if spec.join is None else spec.join.items
+        self._insert_inputs.values += (
+            n,
+            op_id,
+            bytearray(spec.input),
+            bytearray(spec.options),
+            tags,
+            bytearray(spec.cause),
+            items,
+        )
         for tag in spec.tags.items():
             self._insert_tags.values += (self.ns, tag_text(*tag), self.now, n)
 

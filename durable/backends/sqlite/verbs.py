@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
-from durable.backends.sqlite import moves, statements as sql
+from durable.backends.sqlite import events, gates, moves, schedules, statements as sql
 from durable.backends.sqlite.head import CLOSED, READY, STATES, Head, execution_row
 from durable.backends.sqlite.moves import Effects
 from durable.backends.sqlite.schema import NEVER
 from durable.backends.sqlite.unit import Unit
 from durable.errors import StoreFull
-from durable.models import ExecutionStatus
 from durable.protocols import (
     Batch,
     Block,
@@ -22,13 +22,17 @@ from durable.protocols import (
     Continue,
     Created,
     Diverged,
+    Doorbell,
     Emit,
     Exists,
     Fenced,
+    Free,
     Full,
     InboxEntry,
+    Join,
+    Joined,
+    Listen,
     Message,
-    MessageKind,
     NewExecution,
     NotClaimed,
     NotPosted,
@@ -38,8 +42,14 @@ from durable.protocols import (
     Posted,
     Reach,
     Ready,
+    Receipt,
     Run,
+    Saved,
+    ScheduleRow,
+    Seek,
+    Sent,
     Start,
+    Unlisten,
     Watch,
 )
 
@@ -50,15 +60,76 @@ MAX_UNREAD: Final = 10_000
 # -- create
 
 
-def create(unit: Unit, spec: NewExecution, op_id: str) -> Created | Exists:
+def create(unit: Unit, spec: NewExecution, op_id: str) -> Created | Joined | Exists:
+    effects = Effects()
+    answer = start(unit, spec, op_id, effects)
+    if isinstance(answer, Created):
+        others = tuple(bell for id, bell in effects.doorbells.items() if id != answer.id)
+        touched = tuple(id for id in effects.touched if id != answer.id)
+        return replace(answer, doorbells=others, touched=touched, next_at=gates.next_at(unit))
+    return answer
+
+
+def start(unit: Unit, spec: NewExecution, op_id: str, effects: Effects) -> Created | Joined | Exists:
+    """Create it, or let it join its group; what that means for others is added to the effects."""
+    if spec.join is not None and (joined := _joined(unit, op_id)) is not None:
+        return joined
     same_id = unit.head_if_taken(spec)
     same_key = unit.holder(spec.workflow, spec.key) if spec.key else None
     if same_id is not None or same_key is not None:
         found = _existing(unit, spec, op_id, same_id, same_key)
         if found is not None:
             return found
-    head, is_ready = moves.insert(unit, spec, op_id)
-    return Created(head.id, head.doorbell() if is_ready else None, head.available_at)
+    if spec.join is not None:
+        return _join(unit, spec, spec.join, op_id, effects)
+    head = moves.insert(unit, spec, op_id, effects)
+    return Created(head.id, effects.doorbells.get(head.id), head.available_at)
+
+
+def _join(unit: Unit, spec: NewExecution, join: Join, op_id: str, effects: Effects) -> Created | Joined:
+    found = unit.db.execute(sql.PENDING, (unit.ns, join.group)).fetchone()
+    pending = unit.head_by_n(found[0]) if found else None
+    is_joinable = pending is not None and pending.state == READY and pending.started_at == NEVER
+    if pending is not None and is_joinable and pending.available_at > unit.now:
+        unit.flush()
+        (items,) = unit.db.execute(sql.ITEMS, (pending.n,)).fetchone()
+        if join.size is None or items + join.items <= join.size:
+            return _join_pending(unit, pending, spec, join, items, op_id, effects)
+        moves.make_ready(unit, pending, unit.now, effects)
+    is_full = join.size is not None and join.items >= join.size
+    head = moves.insert(unit, replace(spec, delay_ms=0 if is_full else join.wait_ms), op_id, effects)
+    unit.db.execute(sql.SET_PENDING, (unit.ns, join.group, head.n))
+    return Created(head.id, effects.doorbells.get(head.id), head.available_at)
+
+
+def _join_pending(
+    unit: Unit, pending: Head, spec: NewExecution, join: Join, items: int, op_id: str, effects: Effects
+) -> Joined:
+    if join.size is None:
+        unit.db.execute(sql.REPLACE_INPUT, (spec.input, spec.cause, pending.n))
+        at = unit.now + join.wait_ms
+        at = at if join.most_ms is None else min(at, pending.created_at + join.most_ms)
+    else:
+        unit.db.execute(sql.ADD_INPUT, (spec.input, join.items, spec.cause, pending.n))
+        at = unit.now if items + join.items >= join.size else pending.available_at
+    pending.given = None
+    moves.make_ready(unit, pending, at, effects)
+    unit.db.execute(sql.SET_JOINED, (unit.ns, op_id, pending.n, pending.available_at))
+    return Joined(pending.id, effects.doorbells.get(pending.id), pending.available_at)
+
+
+def _joined(unit: Unit, op_id: str) -> Joined | None:
+    found = unit.db.execute(sql.JOINED, (unit.ns, op_id)).fetchone()
+    if found is None:
+        return None
+    n, available_at = found
+    head = unit.head_by_n(n)
+    return None if head is None else Joined(head.id, _bell(unit, head), available_at)
+
+
+def _bell(unit: Unit, head: Head) -> Doorbell | None:
+    is_ready = head.state == READY and not head.is_held and head.available_at <= unit.now
+    return head.doorbell() if is_ready else None
 
 
 def _existing(
@@ -66,8 +137,7 @@ def _existing(
 ) -> Created | Exists | None:
     for head in (same_id, same_key):
         if head is not None and unit.created(head)[0] == op_id:
-            is_ready = head.state == READY and head.available_at <= unit.now
-            return Created(head.id, head.doorbell() if is_ready else None, head.available_at)
+            return Created(head.id, _bell(unit, head), head.available_at)
     if same_key is not None and not (spec.reuse_closed_key and same_key.state == CLOSED):
         return Exists(same_key.id, unit.created(same_key)[1] == spec.input)
     if same_id is not None:
@@ -85,7 +155,7 @@ def claim(
     if head is None:
         return NotClaimed(None)
     if head.nonce != nonce:
-        if head.state != READY or head.available_at > unit.now:
+        if head.state != READY or head.is_held or head.available_at > unit.now:
             return NotClaimed(STATES[head.state])
         moves.own(unit, head, nonce, worker)
     knows_history = head.ver > 0 and head.op_id == have_op
@@ -138,7 +208,13 @@ def commit(
     news = unit.unread(head, batch.seen)
     is_owned = _go_on(unit, head, batch, news, effects)
     answer = Committed(
-        head.ver, is_owned, news, unit.now, tuple(effects.doorbells.values()), tuple(effects.touched)
+        head.ver,
+        is_owned,
+        news,
+        unit.now,
+        tuple(effects.doorbells.values()),
+        tuple(effects.touched),
+        gates.next_at(unit),
     )
     head.answer = None if news else answer
     return answer
@@ -157,9 +233,7 @@ def _answer_again(unit: Unit, head: Head, nonce: str, batch: Batch) -> Committed
         inbox=unit.unread(head, batch.seen),
         now=unit.now,
         doorbells=[
-            other.doorbell()
-            for other in concerned
-            if other is not None and other.state == READY and other.available_at <= unit.now
+            other.doorbell() for other in concerned if other is not None and _bell(unit, other) is not None
         ],
         touched=tuple(touched),
     )
@@ -198,17 +272,61 @@ def _changes_a_final_checkpoint(unit: Unit, head: Head, batch: Batch) -> bool:
 def _send(unit: Unit, head: Head, out: Out, op_id: str, effects: Effects) -> None:
     match out:
         case Start(spec):
-            created = create(unit, spec, op_id)
-            if isinstance(created, Created) and created.doorbell is not None:
-                effects.doorbells[created.id] = created.doorbell
+            start(unit, spec, op_id, effects)
         case Post(execution_id, message):
             target = unit.head(execution_id)
             if target is not None and _refusal(unit, target, message) is None:
-                _post(unit, target, message, effects)
+                moves.post(unit, target, message, effects)
         case Watch():
             moves.watch(unit, head, out, effects)
-        case Emit(event_id, name, data):
-            unit.db.execute(sql.EMIT, (unit.ns, event_id, name, data, unit.now))
+        case Emit():
+            emit(unit, out, op_id, effects)
+        case Listen():
+            moves.begin_to_listen(unit, head, out, effects)
+        case Unlisten(event, step_id):
+            events.unlisten(unit, head.n, event, step_id)
+        case Seek():
+            moves.seek_for_step(unit, head, out, effects)
+        case Free(step_id):
+            moves.free(unit, head, step_id, effects)
+
+
+# -- events
+
+
+def send(unit: Unit, sent: Sequence[Emit], op_id: str) -> Sent:
+    effects = Effects()
+    receipts = [emit(unit, each, f"{op_id}:{number}", effects) for number, each in enumerate(sent)]
+    bells = tuple(effects.doorbells.values())
+    return Sent(receipts, bells, tuple(effects.touched), gates.next_at(unit))
+
+
+def emit(unit: Unit, emit: Emit, op_id: str, effects: Effects) -> Receipt:
+    if (known := events.known(unit, emit)) is not None:
+        return Receipt(known[1], duplicate=known[0] != op_id)
+    unit.flush()
+    row = events.store(unit, emit, op_id)
+    ids = [start(unit, spec, f"{op_id}:{number}", effects).id for number, spec in enumerate(emit.starts)]
+    for n, step_id, cancel in events.told(unit, emit):
+        if (listener := unit.head_by_n(n)) is not None:
+            ids.append(listener.id)
+            moves.tell_event(unit, listener, step_id, cancel, row, effects)
+    for n, step_id in events.sent_to_look(unit, emit):
+        if (listener := unit.head_by_n(n)) is not None:
+            moves.send_to_look(unit, listener, step_id, row.seq, effects)
+    events.keep_receipt(unit, row, ids)
+    return Receipt(ids, duplicate=False)
+
+
+def save_schedule(unit: Unit, row: ScheduleRow, op_id: str, starts: Sequence[NewExecution]) -> Saved | None:
+    found = schedules.save(
+        unit, row, op_id, starts, lambda spec, op_id, effects: start(unit, spec, op_id, effects).id
+    )
+    if found is None:
+        return None
+    saved, effects = found
+    bells = tuple(effects.doorbells.values())
+    return replace(saved, doorbells=bells, touched=tuple(effects.touched), next_at=gates.next_at(unit))
 
 
 def _go_on(unit: Unit, head: Head, batch: Batch, news: Sequence[InboxEntry], effects: Effects) -> bool:
@@ -218,9 +336,9 @@ def _go_on(unit: Unit, head: Head, batch: Batch, news: Sequence[InboxEntry], eff
         return True
     match next:
         case Park():
-            moves.park(unit, head, next)
+            moves.park(unit, head, next, effects)
         case Block():
-            moves.block(unit, head, next)
+            moves.block(unit, head, next, effects)
             if unit.has_urgent(head, batch.seen):
                 moves.make_ready(unit, head, unit.now, effects)
         case Ready(at, status, attempt):
@@ -248,8 +366,10 @@ def post(unit: Unit, execution_id: str, message: Message) -> Posted | NotPosted:
             "let it read some, or cancel it; the call may be repeated then",
         )
     effects = Effects()
-    _post(unit, head, message, effects)
-    return Posted(head.inbox_seq, effects.doorbells.get(execution_id), closed=head.state == CLOSED)
+    moves.post(unit, head, message, effects)
+    own = effects.doorbells.pop(execution_id, None)
+    others = tuple(effects.doorbells.values())
+    return Posted(head.inbox_seq, own, head.state == CLOSED, others, gates.next_at(unit))
 
 
 def _refusal(unit: Unit, head: Head, message: Message) -> NotPosted | None:
@@ -258,12 +378,3 @@ def _refusal(unit: Unit, head: Head, message: Message) -> NotPosted | None:
     if head.state == CLOSED and message.reach is not Reach.CLOSED:
         return NotPosted(STATES[CLOSED])
     return None
-
-
-def _post(unit: Unit, head: Head, message: Message, effects: Effects) -> None:
-    unit.add_message_id(head, message.id)
-    if message.kind is MessageKind.CANCEL and head.state == READY and head.started_at == NEVER:
-        moves.append(unit, head, message, effects)
-        moves.close(unit, head, Close(ExecutionStatus.CANCELLED, error=message.data), effects)
-    else:
-        moves.deliver(unit, head, message, effects)
