@@ -65,7 +65,8 @@ class Operations:
             )
         return branch
 
-    async def found(self, key: str, kind: str, name: str) -> Checkpoint | None:
+    async def found(self, key: str, kind: str, name: str, *, in_turn: bool = True) -> Checkpoint | None:
+        """What is recorded under a key. A final record is given back in its turn, unless the caller sees to that."""
         if not self.driver.live:
             await self.driver.refuse()
         found = self.journal.history.get(key)
@@ -74,7 +75,8 @@ class Operations:
         if found.kind != kind or found.name != name:
             await self.mismatch(key, found.kind, found.name, kind, name)
         if found.status.final and found.status is not CANCELLED and kind != "rollback":
-            await self.driver.in_turn(found)
+            if in_turn:
+                await self.driver.in_turn(found)
         else:
             self.driver.visit(key)
         return found
