@@ -6,6 +6,7 @@
     Signal, Event, Received, TimedOut            what it waits for      durable.signals
     Durable, Handle                              where it runs          durable.app, durable.handle
     Execution, ExecutionDetail ...               what is known of it    durable.models
+    History, Verdict                             what fits other code   durable.history, durable.engine.rehearsal
     DurableError ...                             what can go wrong      durable.errors
 
 Backends implement the three ports of `durable.protocols`. Tests use `durable.testing`.
@@ -13,6 +14,7 @@ Backends implement the three ports of `durable.protocols`. Tests use `durable.te
 
 from durable.app import Durable
 from durable.context import Branch, Context
+from durable.engine.rehearsal import Fit, Verdict
 from durable.errors import (
     CompensationFailed,
     ConfigurationError,
@@ -45,6 +47,7 @@ from durable.errors import (
     WrongStatus,
 )
 from durable.handle import Handle
+from durable.history import History
 from durable.models import (
     AuditEntry,
     ErrorRecord,
@@ -84,7 +87,9 @@ __all__ = [
     "ExecutionNotFound",
     "ExecutionStatus",
     "Fail",
+    "Fit",
     "Handle",
+    "History",
     "InvalidInput",
     "KeyConflict",
     "LeaseLost",
@@ -113,6 +118,7 @@ __all__ = [
     "StoreUnavailable",
     "TimedOut",
     "UnknownWorkflow",
+    "Verdict",
     "WaitTimeout",
     "Workflow",
     "WorkflowInfo",

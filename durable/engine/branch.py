@@ -96,6 +96,11 @@ class Branch:
         self._used[key] = 1
         return self.prefix + key
 
+    @property
+    def keys(self) -> list[str]:
+        """Of every operation that was called in this branch, also of one that never ran."""
+        return [self.prefix + local for local in self._used]
+
     def fork(self, coro: object) -> Branch:
         """The branch of a task that this one creates to run `coro`."""
         if _is_one_operation(coro):  # it has its key already, and its task needs no path
@@ -120,9 +125,9 @@ class Branch:
     def enclose(self, coro: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
         """`coro`, in a shell that lets its task end as cancelled after `close`."""
         self._body = coro
-        return self._shell(coro)
+        return self.shell(coro)
 
-    async def _shell(self, coro: Coroutine[Any, Any, T]) -> T:
+    async def shell(self, coro: Coroutine[Any, Any, T]) -> T:
         try:
             return await coro
         except BaseException:

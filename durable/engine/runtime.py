@@ -88,7 +88,7 @@ class BodyRuntime(StepOperations, ChildOperations):
 
     @property
     def is_replaying(self) -> bool:
-        return self.driver.replaying
+        return self.driver.replaying or self.driver.host.onlooker is not None
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
@@ -142,6 +142,7 @@ class BodyRuntime(StepOperations, ChildOperations):
             chosen = choose()
             if chosen is None and default is None:
                 raise NoMatchingBranch(key, repr(value), list(branches))
+            await self.driver.begin_nothing_if_watched()
             found = self.record(branch, key, "switch", "", OPEN, Choice(chosen).pack())
         choice = Choice.unpack(found.data)
         fn = default if choice.branch is None else branches.get(choice.branch)
@@ -200,6 +201,8 @@ class BodyRuntime(StepOperations, ChildOperations):
         # The first answer holds for the life of the execution, so a "no" is recorded too.
         key = f"patched:{change}"
         found = self.journal.history.get(key)
+        if (onlooker := self.driver.host.onlooker) is not None:
+            onlooker.asked(key, "patched", change, found)
         if found is None and self.driver.live:
             answer = b"false" if self.driver.replaying else b"true"
             found = self.record(self.here(), key, "patched", change, COMPLETED, answer)
@@ -232,4 +235,6 @@ class _BodyLogger(logging.LoggerAdapter[logging.Logger]):
 
     @override
     def isEnabledFor(self, level: int) -> bool:
-        return self.attempt.live and not self.attempt.replaying and super().isEnabledFor(level)
+        attempt = self.attempt
+        watched = attempt.host.onlooker is not None
+        return attempt.live and not attempt.replaying and not watched and super().isEnabledFor(level)
