@@ -7,6 +7,7 @@
     Cron, Every                                  when it is due         durable.calendar
     Durable, Handle                              where it runs          durable.app, durable.handle
     Execution, ExecutionDetail ...               what is known of it    durable.models
+    History, Verdict                             what fits other code   durable.history, durable.engine.rehearsal
     DurableError ...                             what can go wrong      durable.errors
 
 Backends implement the three ports of `durable.protocols`. Tests use `durable.testing`.
@@ -15,6 +16,7 @@ Backends implement the three ports of `durable.protocols`. Tests use `durable.te
 from durable.app import Durable
 from durable.calendar import Cron, Every
 from durable.context import Branch, Context
+from durable.engine.rehearsal import Fit, Verdict
 from durable.errors import (
     CompensationFailed,
     ConfigurationError,
@@ -47,6 +49,7 @@ from durable.errors import (
     WrongStatus,
 )
 from durable.handle import Handle
+from durable.history import History
 from durable.models import (
     AuditEntry,
     ErrorRecord,
@@ -88,7 +91,9 @@ __all__ = [
     "ExecutionNotFound",
     "ExecutionStatus",
     "Fail",
+    "Fit",
     "Handle",
+    "History",
     "InvalidInput",
     "KeyConflict",
     "LeaseLost",
@@ -117,6 +122,7 @@ __all__ = [
     "StoreUnavailable",
     "TimedOut",
     "UnknownWorkflow",
+    "Verdict",
     "WaitTimeout",
     "Workflow",
     "WorkflowInfo",

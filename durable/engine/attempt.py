@@ -76,6 +76,22 @@ class Stubs(Protocol):
     def replace(self, step_id: str, fn: StepFn) -> StepFn: ...
 
 
+class Onlooker(Protocol):
+    """Who has a body replayed to see where it comes to, and begins nothing."""
+
+    def asked(self, key: str, kind: str, name: str, found: Checkpoint | None) -> None:
+        """The body has come to this operation."""
+        ...
+
+    def reached_new(self) -> None:
+        """The operation that the running task has come to last is not recorded, or is to be tried again."""
+        ...
+
+    def refused(self, error: DurableError) -> None:
+        """The execution would be parked."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """What a worker lends to its attempts."""
@@ -92,6 +108,9 @@ class Host:
     nudge: Callable[[str], None]
     """Have a parked execution claimed again, because its body goes on by itself."""
     stubs: Stubs | None = None
+    onlooker: Onlooker | None = None
+    forgetful: bool = False
+    """Give the execution back, to be replayed, as soon as something new is recorded and something else begins."""
 
 
 class Body(Protocol):
@@ -261,9 +280,11 @@ class Attempt:
     async def barrier(self, *, undoing: bool = False) -> None:
         """Come back when a side effect may begin: all that was recorded so far is stored, and nothing speaks against
         going on. (The commit of a step must be stored before the next side effect, not before its value is used.)"""
+        if self.host.forgetful and self.journal.dirty and not self._in_step:
+            self.release()
         stored = False
         while self._live:
-            if self.ending is not None or self._sealed or self._releasing:
+            if self.ending is not None or self._sealed or self._releasing or self.host.onlooker:
                 await self.hold(undoing=undoing)
             # Only what was recorded before this call counts, not what other branches have recorded since.
             dirty = self.journal.dirty
@@ -284,10 +305,17 @@ class Attempt:
         mine = asyncio.current_task() is self._root
         if self._holding or self._releasing or (self._sealed and not mine):
             await self.block(Wait("hold", (), _unreachable))
-        if self.ending is None or undoing or self._sealed:
-            return
-        if self.cancelling and not self.ending.may_clean_up:
+        is_over = self.ending is not None and self.cancelling and not self.ending.may_clean_up
+        if is_over and not undoing and not self._sealed:
+            assert self.ending is not None
             raise asyncio.CancelledError(self.ending.error.message)
+        await self.begin_nothing_if_watched()
+
+    async def begin_nothing_if_watched(self) -> None:
+        """Stand still before a live operation, where there is an onlooker."""
+        if self.host.onlooker is not None:
+            self.host.onlooker.reached_new()
+            await self.block(Wait("new", (), _unreachable))
 
     async def block(self, wait: Wait) -> Checkpoint | None:
         """What is recorded once the wait is over; None for one that the inbox does not end."""
@@ -333,10 +361,13 @@ class Attempt:
 
     async def needs_repair(self, error: DurableError, step_id: str | None = None) -> NoReturn:
         """Park the execution until somebody mends it; one that was to end anyway ends."""
-        if self.ending is not None:
+        if self.host.onlooker is not None:
+            self.host.onlooker.refused(error)
+        elif self.ending is not None:
             log.error("execution %s of %s ends unmended: %s", self.row.id, self.row.workflow, error)
             await self.stop(self.ending.close())
-        log.error("execution %s of %s is parked: %s", self.row.id, self.row.workflow, error)
+        else:
+            log.error("execution %s of %s is parked: %s", self.row.id, self.row.workflow, error)
         record = record_error(error, step_id=step_id)
         await self.stop(Block(ExecutionStatus.PARKED, dump_error(record), error.code))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from typing import final
+from typing import Protocol, final
 
 from durable.engine.persist import persist
 from durable.protocols import (
@@ -18,7 +18,6 @@ from durable.protocols import (
     Claimed,
     Committed,
     Diverged,
-    DurableStore,
     ExecutionRow,
     Fenced,
     Full,
@@ -29,6 +28,17 @@ from durable.protocols import (
     Ready,
 )
 
+
+class Commits(Protocol):
+    """The one verb of a store that a journal needs."""
+
+    async def commit(
+        self, execution_id: str, *, nonce: str, ver: int, op_id: str, batch: Batch
+    ) -> Committed | Fenced | Diverged | Full:
+        """As `DurableStore.commit`."""
+        ...
+
+
 Topic = tuple[MessageKind, str]
 """What an inbox entry is about: its kind and its name."""
 
@@ -37,7 +47,7 @@ Topic = tuple[MessageKind, str]
 class Journal:
     """History, unread inbox and pending writes of one claimed execution."""
 
-    def __init__(self, store: DurableStore, claimed: Claimed, nonce: str) -> None:
+    def __init__(self, store: Commits, claimed: Claimed, nonce: str) -> None:
         assert claimed.history is not None
         self._store = store
         self.row: ExecutionRow = claimed.row

@@ -56,6 +56,8 @@ class WorkerSettings:
     max_crashes: int
     most_parked: int = 2000
     """Waiting executions whose coroutine stays in memory; others are replayed when they go on."""
+    forgetful: bool = False
+    """Nothing stays in memory from one thing that is recorded to the next: each is followed by a replay. For tests."""
 
 
 @final
@@ -86,7 +88,8 @@ class Worker:
         self._ids = ids
         self._settings = settings
         self._look = look
-        self._deps = deps
+        self.deps = deps
+        """What bodies get as `ctx.deps`."""
         self._stubs = stubs
         self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="durable.step")
         self._context = copy_context()
@@ -106,12 +109,13 @@ class Worker:
             clock=self._clock,
             random=self._ids.random,
             threads=self._threads,
-            deps=self._deps,
+            deps=self.deps,
             max_crashes=settings.max_crashes,
             wake_at=self.wake_at,
             announce=self._announce,
             nudge=self._nudge,
             stubs=self._stubs,
+            forgetful=settings.forgetful,
         )
         self.dispatcher = Dispatcher(
             worker_id=self.id,
@@ -124,7 +128,7 @@ class Worker:
             host=host,
             wanted=wanted,
             slots=settings.concurrency,
-            most_parked=settings.most_parked,
+            most_parked=0 if settings.forgetful else settings.most_parked,
         )
         self.sweeper = Sweeper(
             worker_id=self.id,

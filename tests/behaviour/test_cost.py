@@ -56,6 +56,8 @@ async def has_begun(store: CountingStore) -> None:
 
 @pytest.fixture
 async def counted(world: World) -> Counted:
+    if world.forgetful:
+        pytest.skip("it pays for a replay after each step, on purpose")
     store = CountingStore(world.store())
     node = await world.node(order, counting, side_by_side, store=store, **NO_POLLS)
     await has_begun(store)
