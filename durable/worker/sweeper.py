@@ -80,8 +80,11 @@ class Sweeper:
         while self._timers and self._timers[0] <= now:
             heappop(self._timers)
         sweeping = now - self._swept_at >= self._interval_ms
-        # All at once, so that a store can put them into one round trip. The leases that a tick goes by are those of the
+        # All at once, and first of all the queue's look (a delayed start or a retry may have come due: those have no
+        # timer), so that a store can put them into one round trip. The leases that a tick goes by are those of the
         # sweep before: a look at them that is old is as safe as a fresh one, and one sweep later at most.
+        if self._look is not None:
+            self._look()
         partitions = range(self.partitions)
         work = [self._tick(partition) for partition in partitions]
         if self._look is None:
@@ -97,8 +100,6 @@ class Sweeper:
         finally:
             if self._timers:
                 self.loop.wake_at(self._timers[0])
-        if self._look is not None and not sweeping:
-            self._look()  # a delayed start or a retry may have come due: those have no timer
 
     async def _look_at_leases(self) -> None:
         asked_at = self._clock.now_ms()
