@@ -202,10 +202,8 @@ class Client:
             if answer.state is None:
                 raise ExecutionNotFound(execution_id)
             return answer
-        if answer.doorbell is not None:
-            self._ring(answer.doorbell)
-        else:
-            self._bus.publish((execution_topic(execution_id),))
+        if answer.doorbell is None or self._ring(answer.doorbell):
+            self._bus.publish((execution_topic(execution_id),))  # for the worker that has it in memory
         return answer
 
     # ---- this process's own worker
@@ -219,9 +217,12 @@ class Client:
         expects(self.local)
         return await task
 
-    def _ring(self, bell: Doorbell) -> None:
-        if self.local is None or not self.local.holds(bell.id):
-            self._queue.ring((bell,))
+    def _ring(self, bell: Doorbell) -> bool:
+        """Ring it, unless this process's worker is claiming it already."""
+        if self.local is not None and self.local.holds(bell.id):
+            return False
+        self._queue.ring((bell,))
+        return True
 
     # ---- waiting and reading
 
