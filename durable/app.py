@@ -447,7 +447,8 @@ class Durable:
 
     def _ready_queue(self) -> ReadyQueue:
         sweep_ms = self._settings.sweep_ms
-        return ReadyQueue(self._store, self._bus, self._clock, poll_ms=sweep_ms, again_ms=sweep_ms)
+        # The worker's sweeps have it look; its own polls are for those that fail.
+        return ReadyQueue(self._store, self._bus, self._clock, poll_ms=2 * sweep_ms, again_ms=sweep_ms)
 
     def _port(self, what: Literal["store", "queue", "bus"], given: Any) -> Any:
         if not isinstance(given, str):

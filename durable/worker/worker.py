@@ -22,7 +22,6 @@ from durable.engine.persist import persist
 from durable.engine.transitions import NUDGE
 from durable.ids import Ids
 from durable.protocols import (
-    Committed,
     Doorbell,
     DurableQueue,
     DurableStore,
@@ -30,7 +29,6 @@ from durable.protocols import (
     Message,
     Posted,
     Wanted,
-    execution_topic,
 )
 from durable.worker.dispatcher import Dispatcher
 from durable.worker.heart import Heart
@@ -112,7 +110,7 @@ class Worker:
             deps=self.deps,
             max_crashes=settings.max_crashes,
             wake_at=self.wake_at,
-            announce=self._announce,
+            announce=lambda committed: self.dispatcher.announce(committed.doorbells, committed.touched),
             nudge=self._nudge,
             stubs=self._stubs,
             forgetful=settings.forgetful,
@@ -134,7 +132,6 @@ class Worker:
             worker_id=self.id,
             store=self._store,
             queue=self._queue,
-            bus=self._bus,
             clock=self._clock,
             capabilities=await self._store.capabilities(),
             dispatcher=self.dispatcher,
@@ -218,12 +215,6 @@ class Worker:
         """Something is due at that instant."""
         if self._started:
             self.sweeper.wake_at(at_ms)
-
-    def _announce(self, committed: Committed) -> None:
-        if committed.doorbells:
-            self._queue.ring(committed.doorbells)
-        if committed.touched:
-            self._bus.publish(execution_topic(id) for id in committed.touched)
 
     def _nudge(self, execution_id: str) -> None:
         task: asyncio.Task[Any] = asyncio.create_task(
