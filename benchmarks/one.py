@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from benchmarks import (
 )
 from benchmarks.figures import BACKENDS, SHARED, Figure
 from benchmarks.worlds import World, say, world
+from durable.cli.process import run_process
 
 
 @dataclass(frozen=True)
@@ -59,4 +59,4 @@ async def measured(workload: str, backend: str, scale: float) -> dict[str, float
 
 
 if __name__ == "__main__":
-    say(asyncio.run(measured(sys.argv[1], sys.argv[2], float(sys.argv[3]))))
+    say(run_process(measured(sys.argv[1], sys.argv[2], float(sys.argv[3]))))

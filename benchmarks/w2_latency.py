@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
 
@@ -10,6 +9,7 @@ from benchmarks.figures import REDIS, Figure, count, on, p50_and_p99
 from benchmarks.w1_throughput import increased
 from benchmarks.worlds import Place, World, process, say, told_to_go
 from durable import Context, Durable, workflow
+from durable.cli.process import run_process
 
 FIGURES = (
     Figure(
@@ -58,4 +58,4 @@ async def work(place: Place) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(work(Place.parse(sys.argv[1])))
+    run_process(work(Place.parse(sys.argv[1])))

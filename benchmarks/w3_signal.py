@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
 
 from benchmarks.figures import REDIS, SHARED, Figure, count, on, p50_and_p99
 from benchmarks.worlds import Place, World, process, say, told_to_go, until_waiting
 from durable import Context, Durable, Signal, workflow
+from durable.cli.process import run_process
 
 FIGURES = (
     Figure(
@@ -62,4 +62,4 @@ async def work(place: Place) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(work(Place.parse(sys.argv[1])))
+    run_process(work(Place.parse(sys.argv[1])))

@@ -12,6 +12,7 @@ from benchmarks.figures import BACKENDS, REDIS, Figure, count, on
 from benchmarks.w1_throughput import increased
 from benchmarks.worlds import Place, World, process, say, told_to_go, until_waiting
 from durable import Context, Durable, Signal, workflow
+from durable.cli.process import run_process
 
 FIGURES = (
     Figure("seconds", goal={"sqlite-full": 0.45} | on(REDIS, 0.25)),
@@ -109,4 +110,4 @@ async def main(what: str, place: str, *args: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    run_process(main(*sys.argv[1:]))

@@ -26,6 +26,7 @@ from durable import (
     WaitTimeout,
     workflow,
 )
+from durable.cli.process import run_process
 
 LEASE = 1.0
 SWEEP = 0.25
@@ -113,4 +114,4 @@ async def work(place: Place, dies_after: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(work(Place.parse(sys.argv[1]), int(sys.argv[2])))
+    run_process(work(Place.parse(sys.argv[1]), int(sys.argv[2])))

@@ -8,6 +8,7 @@
     Concurrency, Throttle, Debounce ...          how much at once       durable.flow_control
     Durable, Handle                              where it runs          durable.app, durable.handle
     Execution, ExecutionDetail ...               what is known of it    durable.models
+    History, Verdict                             what fits other code   durable.history, durable.engine.rehearsal
     DurableError ...                             what can go wrong      durable.errors
 
 Backends implement the three ports of `durable.protocols`. Tests use `durable.testing`.
@@ -16,6 +17,7 @@ Backends implement the three ports of `durable.protocols`. Tests use `durable.te
 from durable.app import Durable
 from durable.calendar import Cron, Every
 from durable.context import Branch, Context
+from durable.engine.rehearsal import Fit, Verdict
 from durable.errors import (
     CompensationFailed,
     ConfigurationError,
@@ -49,6 +51,7 @@ from durable.errors import (
 )
 from durable.flow_control import Batch, Concurrency, Debounce, RateLimit, Throttle
 from durable.handle import Handle
+from durable.history import History
 from durable.models import (
     AuditEntry,
     Cause,
@@ -99,7 +102,9 @@ __all__ = [
     "ExecutionStatus",
     "Fail",
     "Failure",
+    "Fit",
     "Handle",
+    "History",
     "InvalidInput",
     "KeyConflict",
     "LeaseLost",
@@ -133,6 +138,7 @@ __all__ = [
     "Throttle",
     "TimedOut",
     "UnknownWorkflow",
+    "Verdict",
     "WaitTimeout",
     "Workflow",
     "WorkflowInfo",

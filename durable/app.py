@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from copy import copy
 from dataclasses import replace
 from datetime import datetime
@@ -17,9 +17,11 @@ from durable.client import Client
 from durable.clock import Clock, SystemClock
 from durable.duration import Duration, to_instant_ms, to_ms
 from durable.engine.attempt import Stubs
+from durable.engine.rehearsal import Verdict, rehearse, unknown_workflow
 from durable.errors import ConfigurationError, InvalidInput, NotRunning
 from durable.flow_control import Limit, check_limits
 from durable.handle import Handle
+from durable.history import History
 from durable.ids import Ids
 from durable.models import Execution, Receipt, Schedule, WorkflowInfo
 from durable.names import (
@@ -59,7 +61,8 @@ class Durable:
     executions serves, without a bus the store's. `lease` is how long a worker that died keeps what it held; `sweep`
     how often lost doorbells and dead workers are looked for; `drain` how long leaving waits for what runs.
     `max_crashes` workers in a row may die of one execution before it is failed as poison. `limits` are those that
-    steps name: `limits={"openai": Concurrency(5)}`, `@step(limit="openai")`.
+    steps name: `limits={"openai": Concurrency(5)}`, `@step(limit="openai")`. A `forgetful` one replays an execution
+    after each thing that is recorded of it: for tests.
 
     Raises:
         ConfigurationError: the definitions contradict each other, or a URL means no backend that is installed.
@@ -86,6 +89,7 @@ class Durable:
         clock: Clock | None = None,
         ids: Ids | None = None,
         stubs: Stubs | None = None,
+        forgetful: bool = False,
     ) -> None:
         self._registry = Registry(workflows)
         self._namespace = check_namespace(namespace)
@@ -103,6 +107,7 @@ class Durable:
             drain_ms=to_ms(drain, what="drain"),
             sweep_ms=_positive(to_ms(sweep, what="sweep"), "sweep"),
             max_crashes=_at_least_one("max_crashes", max_crashes),
+            forgetful=forgetful,
         )
         self._open_ports()
         self._exit: AsyncExitStack | None = None
@@ -570,6 +575,10 @@ class Durable:
         """What is registered here, with tags, versions and the JSON Schemas of inputs and outputs."""
         return self._registry.infos()
 
+    def definitions(self) -> list[AnyWorkflow]:
+        """The workflows themselves, by name and version."""
+        return list(self._registry)
+
     def workflow(self, name: str, version: str | None = None) -> AnyWorkflow:
         """What is registered under a name: this version of it, or the highest.
 
@@ -577,6 +586,29 @@ class Durable:
             UnknownWorkflow: it is not registered here; the hint names the closest one that is.
         """
         return self._registry.find(name, version)
+
+    @asynccontextmanager
+    async def rehearsing(self) -> AsyncGenerator[Callable[[History], Awaitable[Verdict]]]:
+        """A function that replays a history with what is registered here, runs no step and stores nothing.
+
+        It needs no store. Bodies get the `deps` of the worker that runs here, or else ones that are opened for them.
+        """
+        async with AsyncExitStack() as stack:
+            deps: object = None
+            if self._worker is not None:
+                deps = self._worker.deps
+            elif self._deps is not None:
+                deps = await stack.enter_async_context(self._deps())
+
+            async def replay(history: History) -> Verdict:
+                row = history.row
+                workflow = self._registry.get(row.workflow, row.version)
+                if workflow is None:
+                    known = [other.version for other in self._registry if other.name == row.workflow]
+                    return unknown_workflow(history, known)
+                return await rehearse(workflow, history, deps=deps)
+
+            yield replay
 
     # ---- within
 
@@ -626,7 +658,8 @@ class Durable:
 
     def _ready_queue(self) -> ReadyQueue:
         sweep_ms = self._settings.sweep_ms
-        return ReadyQueue(self._store, self._bus, self._clock, poll_ms=sweep_ms, again_ms=sweep_ms)
+        # The worker's sweeps have it look; its own polls are for those that fail.
+        return ReadyQueue(self._store, self._bus, self._clock, poll_ms=2 * sweep_ms, again_ms=sweep_ms)
 
     def _port(self, what: Literal["store", "queue", "bus"], given: Any) -> Any:
         if not isinstance(given, str):

@@ -58,6 +58,8 @@ PATIENCE = 5.0
 """Seconds for which a call is repeated while the store is away."""
 _NOT_BEGUN = (ExecutionStatus.PENDING, ExecutionStatus.RETRYING)
 _FIRST_POLL, _LONGEST_POLL = 0.25, 2.0
+_POLLS_PER_S = 1000
+"""For all that is waited for here together. Polls are for lost hints: thousands that wait must not live on them."""
 
 
 class LocalWorker(Protocol):
@@ -99,6 +101,8 @@ class Client:
         self._clock = clock
         self._ids = ids
         self._closed = False
+        self._waiting = 0
+        """Results that are waited for."""
         self.local: LocalWorker | None = None
         """None: no worker, or it is leaving."""
         self.on_timer: list[Any] = []
@@ -259,10 +263,8 @@ class Client:
             if answer.state is None:
                 raise ExecutionNotFound(execution_id)
             return answer
-        if answer.doorbell is not None:
-            self._ring(answer.doorbell)
-        else:
-            self._bus.publish((execution_topic(execution_id),))
+        if answer.doorbell is None or self._ring(answer.doorbell):
+            self._bus.publish((execution_topic(execution_id),))  # for the worker that has it in memory
         for bell in answer.doorbells:
             self._ring(bell)
         if answer.next_at is not None:
@@ -289,9 +291,12 @@ class Client:
         if answer.next_at is not None:
             self.note_timer(answer.next_at)
 
-    def _ring(self, bell: Doorbell) -> None:
-        if self.local is None or not self.local.holds(bell.id):
-            self._queue.ring((bell,))
+    def _ring(self, bell: Doorbell) -> bool:
+        """Ring it, unless this process's worker is claiming it already."""
+        if self.local is not None and self.local.holds(bell.id):
+            return False
+        self._queue.ring((bell,))
+        return True
 
     # ---- waiting and reading
 
@@ -303,6 +308,7 @@ class Client:
         hinted = _Latch()
         poll = _FIRST_POLL
         subscription = await self._bus.subscribe(execution_topic(execution_id), hinted.set)
+        self._waiting += 1
         try:
             while True:  # subscribe, then read, then wait for a hint or the next poll: no end is missed
                 hinted.clear()
@@ -312,10 +318,11 @@ class Client:
                 left = None if deadline is None else deadline - loop.time()
                 if left is not None and left <= 0:
                     raise WaitTimeout(execution_id, (timeout_ms or 0) / 1000, _why(row))
-                pause = poll * self._ids.random.uniform(0.8, 1.2)
+                pause = max(poll, self._waiting / _POLLS_PER_S) * self._ids.random.uniform(0.8, 1.2)
                 await hinted.wait(pause if left is None else min(pause, left))
                 poll = min(poll * 2, _LONGEST_POLL)
         finally:
+            self._waiting -= 1
             subscription.close()
 
     async def status(self, execution_id: str) -> Execution:

@@ -15,6 +15,7 @@ from durable.duration import Duration, to_instant_ms, to_ms
 from durable.engine.frames import unpack_event, unpack_received
 from durable.engine.operator_acts import FORCE_FAIL, RETRY, RETRY_ROLLBACK
 from durable.errors import ExecutionNotFound, InvalidInput, WrongStatus
+from durable.history import History
 from durable.ids import Ids
 from durable.models import (
     AuditEntry,
@@ -78,6 +79,11 @@ class Operator:
             if entry.kind is MessageKind.SIGNAL
         ]
         return ExecutionDetail(execution_of(row), steps, waiting, signals, _audit(row, history, inbox))
+
+    async def get_history(self, execution_id: str) -> History:
+        """All that is recorded of an execution, to be exported or replayed elsewhere."""
+        check_name(execution_id, "the id of an execution")
+        return await History.read(self._store, execution_id)
 
     async def list_executions(
         self,

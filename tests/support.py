@@ -77,7 +77,8 @@ class World:
     """Nodes on one store, and the time they live in.
 
     Its time is real, unless it was made with a `VirtualClock`: then only `advance` moves it.
-    A `forgetful` world's workers put every execution aside that waits, so that each wait is followed by a replay.
+    A `forgetful` world's workers put an execution aside whenever it waits and before each step that follows on
+    another record, so that each wait and each step is followed by a replay.
     In a `rough` world nodes hear no hints, and their queue loses, repeats and reorders doorbells.
     On servers that other tests use too, its own namespace sets it apart; the nodes' namespaces are within it.
     """
@@ -124,7 +125,7 @@ class World:
             given.setdefault("queue", self.queue_url)
         node = Durable(workflows, **given)
         if self.forgetful:
-            node._settings = replace(node._settings, most_parked=0)  # no user needs to set it
+            node._settings = replace(node._settings, forgetful=True)  # no user needs to set it
         await node.__aenter__()
         self._nodes[node] = (workflows, settings)
         return node

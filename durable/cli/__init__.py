@@ -1,7 +1,9 @@
-"""The command line: `durable demo | worker | start | list | show | signal | cancel | retry | prune | doctor`.
+"""The command line: `durable demo | worker | start | list | show | signal | cancel | retry | check | export | prune |
+doctor`.
 
-    program ──▶ worker  start          need the application: `--app module:durable`        (application)
-            ──▶ executions  show  acts need no more than the store's URL: `--store`        (connection)
+    program ──▶ worker  start  check   need the application: `--app module:durable`        (application)
+            ──▶ executions  show  acts
+                export                 need no more than the store's URL: `--store`        (connection)
             ──▶ doctor
             ──▶ demo                   needs nothing
 

@@ -106,7 +106,11 @@ def print_json(value: object) -> None:
 
 def to_json(value: object, *, indent: int | None = 2) -> str:
     """JSON of records and plain values; instants in ISO 8601. What cannot be printed is escaped."""
-    text = json.dumps(jsonable(value), ensure_ascii=False, indent=indent)
+    return escaped(json.dumps(jsonable(value), ensure_ascii=False, indent=indent))
+
+
+def escaped(text: str) -> str:
+    """The same JSON, with what cannot be printed as escapes."""
     return "".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text)
 
 

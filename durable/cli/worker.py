@@ -22,6 +22,7 @@ from durable.app import Durable
 from durable.cli.application import AppOption, find_application
 from durable.cli.exits import ExitCode
 from durable.cli.output import clean, console
+from durable.cli.process import run_process
 from durable.duration import format_duration, to_timedelta
 
 _STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
@@ -55,7 +56,7 @@ def worker(
     durable = find_application(application or app).as_worker(queues or None, concurrency)
     stop = _Stop(durable)
     with _logging(console(), verbose=verbose):
-        asyncio.run(_work(durable, stop))
+        run_process(_work(durable, stop))
         logging.shutdown()
     if stop.asked > 1:
         # A sync step may still be running in its thread, for which the interpreter would wait.

@@ -15,7 +15,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import NoReturn, Protocol, TypeVar, final
 
@@ -26,6 +26,7 @@ from durable.engine.compensation import Compensations
 from durable.engine.failures import failure_start
 from durable.engine.journal import Journal, Topic
 from durable.engine.operator_acts import apply_act
+from durable.engine.persist import persist
 from durable.engine.replay import Replay
 from durable.engine.transitions import (
     CANCEL,
@@ -86,6 +87,22 @@ class Stubs(Protocol):
     def replace(self, step_id: str, fn: StepFn) -> StepFn: ...
 
 
+class Onlooker(Protocol):
+    """Who has a body replayed to see where it comes to, and begins nothing."""
+
+    def asked(self, key: str, kind: str, name: str, found: Checkpoint | None) -> None:
+        """The body has come to this operation."""
+        ...
+
+    def reached_new(self) -> None:
+        """The operation that the running task has come to last is not recorded, or is to be tried again."""
+        ...
+
+    def refused(self, error: DurableError) -> None:
+        """The execution would be parked."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """What a worker lends to its attempts."""
@@ -97,15 +114,20 @@ class Host:
     max_crashes: int
     wake_at: Callable[[int], None]
     """A timer was stored that is due at this instant."""
-    announce: Callable[[Sequence[Doorbell], Iterable[str]], None]
+    announce: Callable[[Sequence[Doorbell], Sequence[str]], None]
     """A write has made these executions ready, and left something for those."""
-    limits: Mapping[str, Limit]
-    """By which steps that name one are held back."""
-    registry: Registry
-    """For what a body starts without naming it: subscribers of its events."""
     nudge: Callable[[str], None]
     """Have a parked execution claimed again, because its body goes on by itself."""
+    limits: Mapping[str, Limit] = field(default_factory=dict[str, Limit])
+    """By which steps that name one are held back."""
+    registry: Registry = field(default_factory=Registry)
+    """For what a body starts without naming it: subscribers of its events."""
+    store: DurableStore | None = None
+    """For what a body asks; None: it asks nothing."""
     stubs: Stubs | None = None
+    onlooker: Onlooker | None = None
+    forgetful: bool = False
+    """Give the execution back, to be replayed, as soon as something new is recorded and something else begins."""
 
 
 class Body(Protocol):
@@ -277,9 +299,11 @@ class Attempt:
     async def barrier(self, *, undoing: bool = False) -> None:
         """Come back when a side effect may begin: all that was recorded so far is stored, and nothing speaks against
         going on. (The commit of a step must be stored before the next side effect, not before its value is used.)"""
+        if self.host.forgetful and self.journal.dirty and not self._in_step:
+            self.release()
         stored = False
         while self._live:
-            if self.ending is not None or self._sealed or self._releasing:
+            if self.ending is not None or self._sealed or self._releasing or self.host.onlooker:
                 await self.hold(undoing=undoing)
             # Only what was recorded before this call counts, not what other branches have recorded since.
             dirty = self.journal.dirty
@@ -300,10 +324,17 @@ class Attempt:
         mine = asyncio.current_task() is self._root
         if self._holding or self._releasing or (self._sealed and not mine):
             await self.block(Wait("hold", (), _unreachable))
-        if self.ending is None or undoing or self._sealed:
-            return
-        if self.cancelling and not self.ending.may_clean_up:
+        is_over = self.ending is not None and self.cancelling and not self.ending.may_clean_up
+        if is_over and not undoing and not self._sealed:
+            assert self.ending is not None
             raise asyncio.CancelledError(self.ending.error.message)
+        await self.begin_nothing_if_watched()
+
+    async def begin_nothing_if_watched(self) -> None:
+        """Stand still before a live operation, where there is an onlooker."""
+        if self.host.onlooker is not None:
+            self.host.onlooker.reached_new()
+            await self.block(Wait("new", (), _unreachable))
 
     async def block(self, wait: Wait) -> Checkpoint | None:
         """What is recorded once the wait is over; None for one that the inbox does not end."""
@@ -342,9 +373,11 @@ class Attempt:
 
     async def ask(self, question: Callable[[DurableStore], Awaitable[T]]) -> T:
         """What the store answers to a body, which counts as running meanwhile."""
+        store = self.host.store
+        assert store is not None
         self.step_begins()
         try:
-            return await self.journal.ask(question)
+            return await persist(lambda: question(store))
         finally:
             self.step_ends()
 
@@ -364,10 +397,13 @@ class Attempt:
 
     async def needs_repair(self, error: DurableError, step_id: str | None = None) -> NoReturn:
         """Park the execution until somebody mends it; one that was to end anyway ends."""
-        if self.ending is not None:
+        if self.host.onlooker is not None:
+            self.host.onlooker.refused(error)
+        elif self.ending is not None:
             log.error("execution %s of %s ends unmended: %s", self.row.id, self.row.workflow, error)
             await self.stop(self.ending.close())
-        log.error("execution %s of %s is parked: %s", self.row.id, self.row.workflow, error)
+        else:
+            log.error("execution %s of %s is parked: %s", self.row.id, self.row.workflow, error)
         record = record_error(error, step_id=step_id)
         await self.stop(Block(ExecutionStatus.PARKED, dump_error(record), error.code))
 

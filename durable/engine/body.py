@@ -117,7 +117,10 @@ class Body:
             started_at=started,
             finished_at=now,
         )
-        log.warning("attempt %d of execution %s failed, and is made again: %r", attempt, self._row.id, error)
+        if self._attempt.host.onlooker is None:
+            log.warning(
+                "attempt %d of execution %s failed, and is made again: %r", attempt, self._row.id, error
+            )
         return again
 
     async def _ended_by(self, ending: Ending) -> Next:

@@ -56,6 +56,7 @@ class Branch:
         "_closed",
         "_created",
         "_used",
+        "calls",
         "context",
         "owner",
         "parent",
@@ -79,9 +80,12 @@ class Branch:
         self.prefix = f"{path}/" if path else ""
         self._used: dict[str, int] = {}
         self._created = 0
+        self.calls = 0
+        """How many names and paths it has given away."""
 
     def key(self, name: str) -> str:
         """The key of the next checkpoint called `name` in this branch: `name`, then `name#2`, `name#3` ..."""
+        self.calls += 1
         used = self._used.get(name, 0) + 1
         self._used[name] = used
         if used == 1:
@@ -92,10 +96,16 @@ class Branch:
         self._used[key] = 1
         return self.prefix + key
 
+    @property
+    def keys(self) -> list[str]:
+        """Of every operation that was called in this branch, also of one that never ran."""
+        return [self.prefix + local for local in self._used]
+
     def fork(self, coro: object) -> Branch:
         """The branch of a task that this one creates to run `coro`."""
         if _is_one_operation(coro):  # it has its key already, and its task needs no path
             return Branch(self.owner, f"{self.path}#", self, self.time)
+        self.calls += 1
         self._created += 1
         number = str(self._created)
         return Branch(self.owner, f"{self.path}.{number}" if self.path else f"#{number}", self, self.time)
@@ -115,9 +125,9 @@ class Branch:
     def enclose(self, coro: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
         """`coro`, in a shell that lets its task end as cancelled after `close`."""
         self._body = coro
-        return self._shell(coro)
+        return self.shell(coro)
 
-    async def _shell(self, coro: Coroutine[Any, Any, T]) -> T:
+    async def shell(self, coro: Coroutine[Any, Any, T]) -> T:
         try:
             return await coro
         except BaseException:

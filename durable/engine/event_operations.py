@@ -155,7 +155,7 @@ class _Search:
 
     async def first(self, begun: Checkpoint) -> Checkpoint | None:
         """The final record, if the event that it waits for is there."""
-        if self._since is None:
+        if self._since is None or self._driver.host.store is None:
             return None
         # What started this execution is no news to it, and what one wait has received no other one receives again.
         ours = {cause.id for cause in causes(self._driver.row.cause) if cause.name == self.event}

@@ -12,6 +12,7 @@ from pydantic_core import from_json, to_json
 from durable.protocols import Checkpoint, CheckpointStatus, EventRow
 
 _NAME, _PAYLOAD = b'{"name":"', b'","payload":'
+_USED_CTX = b',"used_ctx":true'
 TIMEOUT_FRAME = b'{"timeout":true}'
 
 
@@ -73,13 +74,26 @@ def open_child(checkpoint: Checkpoint) -> Child | None:
     return None
 
 
-def pack_choice(branch: str | None, result: bytes | None = None) -> bytes:
-    """The branch that a switch took (None: the default), and what came of it."""
-    head = b'{"branch":' + to_json(branch)
-    return head + (b"}" if result is None else b',"result":' + result + b"}")
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The branch that a switch took, and what came of it."""
 
+    branch: str | None
+    """None: the default."""
+    result: bytes | None = None
+    """None while it runs."""
+    used_ctx: bool = False
+    """Whether the branch has used names, tasks or chance of the body around it: then a replay must run it again, or all
+    that follows would get others."""
 
-def unpack_choice(data: bytes) -> tuple[str | None, bytes]:
-    record = from_json(data)
-    branch: str | None = record["branch"]
-    return branch, data[len(b'{"branch":') + len(to_json(branch)) + len(b',"result":') : -1]
+    def pack(self) -> bytes:
+        head = b'{"branch":' + to_json(self.branch) + (_USED_CTX if self.used_ctx else b"")
+        return head + (b"}" if self.result is None else b',"result":' + self.result + b"}")
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Choice:
+        branch: str | None = from_json(data)["branch"]
+        rest = data[len(b'{"branch":') + len(to_json(branch)) :]
+        used_ctx = rest.startswith(_USED_CTX)
+        result = rest.removeprefix(_USED_CTX).removeprefix(b',"result":')[:-1]
+        return cls(branch, result or None, used_ctx)

@@ -7,8 +7,8 @@ is in flight piles up and leaves with the next one.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar, final
+from collections.abc import Iterable
+from typing import Protocol, final
 
 from durable.engine.persist import persist
 from durable.protocols import (
@@ -18,7 +18,6 @@ from durable.protocols import (
     Claimed,
     Committed,
     Diverged,
-    DurableStore,
     ExecutionRow,
     Fenced,
     Full,
@@ -29,7 +28,16 @@ from durable.protocols import (
     Ready,
 )
 
-T = TypeVar("T")
+
+class Commits(Protocol):
+    """The one verb of a store that a journal needs."""
+
+    async def commit(
+        self, execution_id: str, *, nonce: str, ver: int, op_id: str, batch: Batch
+    ) -> Committed | Fenced | Diverged | Full:
+        """As `DurableStore.commit`."""
+        ...
+
 
 Topic = tuple[MessageKind, str]
 """What an inbox entry is about: its kind and its name."""
@@ -39,7 +47,7 @@ Topic = tuple[MessageKind, str]
 class Journal:
     """History, unread inbox and pending writes of one claimed execution."""
 
-    def __init__(self, store: DurableStore, claimed: Claimed, nonce: str) -> None:
+    def __init__(self, store: Commits, claimed: Claimed, nonce: str) -> None:
         assert claimed.history is not None
         self._store = store
         self.row: ExecutionRow = claimed.row
@@ -190,10 +198,6 @@ class Journal:
             del self._unread[topic]
         self._consume.append((entry.seq, step_id))
         self._dirty = True
-
-    async def ask(self, question: Callable[[DurableStore], Awaitable[T]]) -> T:
-        """What the store answers, however often it must be asked."""
-        return await persist(lambda: question(self._store))
 
     # ---- commits
 

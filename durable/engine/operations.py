@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 from typing import Any, NoReturn
 
 from durable.codec import Schema
 from durable.engine.attempt import Attempt
 from durable.engine.branch import Branch, current_branch
+from durable.engine.call_site import call_site
 from durable.errors import (
     ConfigurationError,
     DurableError,
@@ -20,7 +19,6 @@ from durable.protocols import (
     Post,
 )
 from durable.steps import STEP
-from durable.workflow import AnyWorkflow
 
 OPEN, RETRYING = CheckpointStatus.OPEN, CheckpointStatus.RETRYING
 COMPLETED, FAILED, CANCELLED = (
@@ -64,16 +62,20 @@ class Operations:
             )
         return branch
 
-    async def found(self, key: str, kind: str, name: str) -> Checkpoint | None:
+    async def found(self, key: str, kind: str, name: str, *, in_turn: bool = True) -> Checkpoint | None:
+        """What is recorded under a key. A final record is given back in its turn, unless the caller sees to that."""
         if not self.driver.live:
             await self.driver.refuse()
         found = self.journal.history.get(key)
+        if (onlooker := self.driver.host.onlooker) is not None:
+            onlooker.asked(key, kind, name, found)
         if found is None:
             return None
         if found.kind != kind or found.name != name:
             await self.mismatch(key, found.kind, found.name, kind, name)
         if found.status.final and found.status is not CANCELLED and kind != "rollback":
-            await self.driver.in_turn(found)
+            if in_turn:
+                await self.driver.in_turn(found)
         else:
             self.driver.visit(key)
         return found
@@ -81,7 +83,7 @@ class Operations:
     async def mismatch(
         self, key: str, recorded_kind: str, recorded_name: str, asked_kind: str, asked_name: str
     ) -> NoReturn:
-        where = _line_of(self.driver.workflow)
+        where = call_site(self.driver.workflow)
         await self.driver.needs_repair(
             ReplayMismatch(
                 self.execution_id, key, recorded_kind, recorded_name, asked_kind, asked_name, where
@@ -133,14 +135,3 @@ class Operations:
                 self.journal.set_value(name, data)
             done = self.record(branch, key, kind, name, COMPLETED, data)
         branch.saw(done.finished_at or 0)
-
-
-def _line_of(workflow: AnyWorkflow) -> str:
-    """Where the body now stands, as file and line, for the text of a mismatch."""
-    task = asyncio.current_task()
-    frames = task.get_stack() if task is not None else []
-    code = inspect.unwrap(workflow.fn).__code__
-    for frame in reversed(frames):
-        if frame.f_code.co_filename == code.co_filename:
-            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-    return f"{code.co_filename}:{code.co_firstlineno}"

@@ -23,8 +23,7 @@ from durable.engine.branch import Branch
 from durable.engine.child_operations import ChildOperations
 from durable.engine.event_operations import EventOperations
 from durable.engine.frames import (
-    pack_choice,
-    unpack_choice,
+    Choice,
 )
 from durable.engine.operations import COMPLETED, OPEN
 from durable.engine.options import causes
@@ -93,7 +92,7 @@ class BodyRuntime(StepOperations, ChildOperations, EventOperations):
 
     @property
     def is_replaying(self) -> bool:
-        return self.driver.replaying
+        return self.driver.replaying or self.driver.host.onlooker is not None
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
@@ -142,29 +141,43 @@ class BodyRuntime(StepOperations, ChildOperations, EventOperations):
         branches: Mapping[str, Callable[[], object]],
         default: Callable[[], object] | None,
     ) -> Any:
-        found = await self.found(key, "switch", "")
+        found = await self.found(key, "switch", "", in_turn=False)
         if found is None:
             chosen = choose()
             if chosen is None and default is None:
                 raise NoMatchingBranch(key, repr(value), list(branches))
-            found = self.record(branch, key, "switch", "", OPEN, pack_choice(chosen))
-        chosen, result = unpack_choice(found.data)
-        fn = default if chosen is None else branches.get(chosen)
+            await self.driver.begin_nothing_if_watched()
+            found = self.record(branch, key, "switch", "", OPEN, Choice(chosen).pack())
+        choice = Choice.unpack(found.data)
+        fn = default if choice.branch is None else branches.get(choice.branch)
         if fn is None:
-            await self.mismatch(key, "switch", f"branch {chosen}", "switch", f"no branch {chosen}")
+            await self.mismatch(
+                key, "switch", f"branch {choice.branch}", "switch", f"no branch {choice.branch}"
+            )
         schema = Schema.returned_by(fn)
-        if found.status is COMPLETED:
+        given: object = None
+        before = self._used_so_far()
+        if choice.result is None or choice.used_ctx:
+            given = fn()
+            if inspect.isawaitable(given):
+                given = await given
+        if choice.result is not None:
+            await self.driver.in_turn(found)
             branch.saw(found.finished_at or 0)
-            return schema.load(result)
-        given = fn()
-        if inspect.isawaitable(given):
-            given = await given
+            return schema.load(choice.result)
         try:
             data, given = schema.roundtrip(given, f"the result of switch {key!r}")
         except DurableError as error:
             await self.driver.needs_repair(error)
-        self.record(branch, key, "switch", "", COMPLETED, pack_choice(chosen, data), started=found.started_at)
+        choice = Choice(choice.branch, data, used_ctx=self._used_so_far() != before)
+        self.record(branch, key, "switch", "", COMPLETED, choice.pack(), started=found.started_at)
         return given
+
+    def _used_so_far(self) -> object:
+        """Something that differs once the body has used another name, task, id or random number here."""
+        here = self.here()
+        random = self._randoms.get(here.path)
+        return here.calls, self._uuids.get(here.path), random and random.getstate()
 
     # ---- things that are done once
 
@@ -184,6 +197,8 @@ class BodyRuntime(StepOperations, ChildOperations, EventOperations):
         # The first answer holds for the life of the execution, so a "no" is recorded too.
         key = f"patched:{change}"
         found = self.journal.history.get(key)
+        if (onlooker := self.driver.host.onlooker) is not None:
+            onlooker.asked(key, "patched", change, found)
         if found is None and self.driver.live:
             answer = b"false" if self.driver.replaying else b"true"
             found = self.record(self.here(), key, "patched", change, COMPLETED, answer)
@@ -216,4 +231,6 @@ class _BodyLogger(logging.LoggerAdapter[logging.Logger]):
 
     @override
     def isEnabledFor(self, level: int) -> bool:
-        return self.attempt.live and not self.attempt.replaying and super().isEnabledFor(level)
+        attempt = self.attempt
+        watched = attempt.host.onlooker is not None
+        return attempt.live and not attempt.replaying and not watched and super().isEnabledFor(level)

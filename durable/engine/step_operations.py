@@ -160,15 +160,16 @@ class StepOperations(Operations):
     async def _pass_limit(self, key: str, kind: str, call: StepCall, limit: str, tries: int) -> None:
         """Come back when a try may begin, holding no slot of the worker meanwhile. What it passed it holds until the
         try ends, over the death of a worker too."""
-        journal, rule = self.journal, self.driver.host.limits.get(limit)
-        if rule is None:
-            raise ConfigurationError(
-                f"step {key} names the limit {limit!r}, which this Durable does not have",
-                f'give it one: Durable(..., limits={{"{limit}": Concurrency(5)}})',
-            )
+        journal = self.journal
         begun = journal.history.get(key)
         if begun is None or begun.status is not OPEN:
             await self.driver.hold()
+            rule = self.driver.host.limits.get(limit)
+            if rule is None:
+                raise ConfigurationError(
+                    f"step {key} names the limit {limit!r}, which this Durable does not have",
+                    f'give it one: Durable(..., limits={{"{limit}": Concurrency(5)}})',
+                )
             message_id = f"gate:{self.driver.row.generation}:{key}:{tries}"
             journal.send(Seek(key, (limit_gate(limit, rule),), message_id))
             begun = self._limited(key, kind, call, tries, pack_limit(limit, passed=False))

@@ -13,14 +13,26 @@ if TYPE_CHECKING:
     from durable.testing.contracts.queue import QueueContract
     from durable.testing.contracts.store import StoreContract
     from durable.testing.env import DurableEnv
+    from durable.testing.histories import read_histories, replay_history, restore
 
-__all__ = ["BusContract", "DurableEnv", "QueueContract", "StoreContract"]
+__all__ = [
+    "BusContract",
+    "DurableEnv",
+    "QueueContract",
+    "StoreContract",
+    "read_histories",
+    "replay_history",
+    "restore",
+]
 
 _MODULES = {
     "BusContract": "contracts.bus",
     "DurableEnv": "env",
     "QueueContract": "contracts.queue",
     "StoreContract": "contracts.store",
+    "read_histories": "histories",
+    "replay_history": "histories",
+    "restore": "histories",
 }
 
 

@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from types import ModuleType, TracebackType
-from typing import Self, final
+from typing import Any, Self, final
 
 from durable.app import Durable, OpenDeps
 from durable.clock import VirtualClock, to_datetime
 from durable.duration import Duration, to_instant_ms, to_ms
+from durable.engine.rehearsal import Verdict
+from durable.handle import Handle
 from durable.ids import Ids
 from durable.worker import Worker
 from durable.workflow import AnyWorkflow
@@ -32,7 +34,9 @@ class DurableEnv:
             handle = await env.durable.start(fulfil_order, order)
             await env.advance("3d")
 
-    `start` is the instant at which it begins, by default the present one; ids and jitter come from `seed`.
+    `start` is the instant at which it begins, by default the present one; ids and jitter come from `seed`. With
+    `replay=True` nothing stays in memory: each step and each wait is followed by a replay of all before it, so that
+    a body that takes another way on a replay shows at once.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class DurableEnv:
         deps: OpenDeps | None = None,
         concurrency: int = 100,
         seed: int = 0,
+        replay: bool = False,
     ) -> None:
         started = datetime.now(UTC) if start is None else start
         self.clock = VirtualClock(to_instant_ms(started, what="start"))
@@ -56,6 +61,7 @@ class DurableEnv:
             concurrency=concurrency,
             drain=0,
             stubs=self._stubs,
+            forgetful=replay,
         )
 
     async def __aenter__(self) -> Self:
@@ -92,6 +98,20 @@ class DurableEnv:
             await self.until_idle()
         self.clock.advance_to(target)
         await self.until_idle()
+
+    async def replay(self, handle: Handle[Any]) -> Verdict:
+        """Replay what is recorded of an execution with its workflow, running no step: the verdict, if they fit.
+
+        Raises:
+            ReplayMismatch: the code asks for something else than what is recorded, or ends otherwise.
+            ExecutionNotFound: there is no such execution.
+        """
+        await self.until_idle()
+        history = await self.durable.operator.get_history(handle.id)
+        async with self.durable.rehearsing() as replay:
+            verdict = await replay(history)
+        verdict.raise_if_unsafe()
+        return verdict
 
     def stub(self, step: str, result: object) -> None:
         """From now on the step gives `result` (or, if that is a function, what it returns for the step's arguments),

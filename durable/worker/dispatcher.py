@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextvars import copy_context
 from typing import Any, final
 
@@ -29,6 +29,7 @@ from durable.protocols import (
     InboxEntry,
     NotClaimed,
     State,
+    Subscription,
     Wanted,
     execution_topic,
 )
@@ -78,6 +79,8 @@ class Dispatcher:
         """How often those that run here have crashed in a row."""
         self._rung_again: dict[str, Delivery] = {}
         self._parked: OrderedDict[str, tuple[Attempt, int]] = OrderedDict()
+        self._subscribed: dict[str, Subscription] = {}
+        """To the hints for what runs or is parked here."""
         self._hinted: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._receiver: asyncio.Task[None] | None = None
@@ -146,13 +149,22 @@ class Dispatcher:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=_GRACE_S)
-        for attempt, _ in self._parked.values():
-            attempt.let_go()
-        self._parked.clear()
+        while self._parked:
+            self._put_aside_oldest()
 
     def hurry(self) -> None:
         """Give back at once what runs, when told to stop, also while `drain` is waiting for it."""
         self._hurried.set()
+
+    def announce(self, doorbells: Sequence[Doorbell], touched: Sequence[str]) -> None:
+        """Let all know what a write has made ready, and for whom it left something. What is parked in memory here goes
+        on at once, and nobody is rung for it."""
+        busy = {bell.id for bell in doorbells if bell.id in self._running}
+        if touched:
+            self._bus.publish(execution_topic(id) for id in touched)
+        rest = [bell for bell in doorbells if bell.id in busy or bell.id not in self._running]
+        if rest:
+            self._queue.ring(rest)
 
     def hear(self, news: dict[str, tuple[InboxEntry, ...]]) -> None:
         """Entries that reached executions while they run here."""
@@ -164,11 +176,8 @@ class Dispatcher:
     def forget_old(self) -> None:
         """Put aside what has been parked in memory for long."""
         before = self._clock.now_ms() - _LONGEST_PARKED_MS
-        for execution_id, (attempt, since) in list(self._parked.items()):
-            if since > before:
-                break
-            del self._parked[execution_id]
-            attempt.let_go()
+        while self._parked and next(iter(self._parked.values()))[1] <= before:
+            self._put_aside_oldest()
 
     # ---- doorbells
 
@@ -283,15 +292,14 @@ class Dispatcher:
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, execution_id: str, delivery: Delivery | None) -> None:
-        topic = execution_topic(execution_id)
-        hint: Callable[[], object] = lambda: self._hint(execution_id)  # noqa: E731
-        subscription = await self._bus.subscribe(topic, hint)
         try:
+            await self._subscribe(execution_id)
             await self._claim_and_drive(execution_id, delivery)
         except Exception:
             log.exception("execution %s is left to be taken over: this is a fault in durable", execution_id)
         finally:
-            subscription.close()
+            if execution_id not in self._parked:
+                self._unsubscribe(execution_id)
             del self._running[execution_id]
             self._suspects.pop(execution_id, None)
             self._free += 1
@@ -358,12 +366,32 @@ class Dispatcher:
     def _keep(self, execution_id: str, attempt: Attempt) -> None:
         self._parked[execution_id] = (attempt, self._clock.now_ms())
         while len(self._parked) > self._most_parked:
-            _, (oldest, _) = self._parked.popitem(last=False)
-            oldest.let_go()
+            self._put_aside_oldest()
 
-    # ---- news for what runs
+    def _put_aside_oldest(self) -> None:
+        execution_id, (attempt, _) = self._parked.popitem(last=False)
+        if execution_id not in self._running:
+            self._unsubscribe(execution_id)
+        attempt.let_go()
+
+    # ---- news for what is here
+
+    async def _subscribe(self, execution_id: str) -> None:
+        if execution_id not in self._subscribed:
+            topic = execution_topic(execution_id)
+            hint: Callable[[], object] = lambda: self._hint(execution_id)  # noqa: E731
+            self._subscribed[execution_id] = await self._bus.subscribe(topic, hint)
+
+    def _unsubscribe(self, execution_id: str) -> None:
+        subscription = self._subscribed.pop(execution_id, None)
+        if subscription is not None:
+            subscription.close()
 
     def _hint(self, execution_id: str) -> None:
+        if execution_id not in self._running:
+            # It is ready now, very likely: what somebody does who would ring for it has come to us first.
+            self.expect_parked(execution_id)
+            return
         if not self._hinted:
             self._background(self._look())
         self._hinted.add(execution_id)

@@ -15,11 +15,9 @@ from durable.protocols import (
     Capabilities,
     DurableQueue,
     DurableStore,
-    EventBus,
     Live,
     Ticked,
     WorkerInfo,
-    execution_topic,
 )
 from durable.schedules import fire
 from durable.worker.dispatcher import Dispatcher
@@ -30,6 +28,7 @@ log = logging.getLogger("durable.worker")
 
 _LIMIT = 256
 _SPACING_MS = 100
+_BREATH_MS = 10
 _MOST_TIMERS = 10_000
 
 
@@ -45,7 +44,6 @@ class Sweeper:
         ids: Ids,
         store: DurableStore,
         queue: DurableQueue,
-        bus: EventBus,
         clock: Clock,
         capabilities: Capabilities,
         dispatcher: Dispatcher,
@@ -57,7 +55,6 @@ class Sweeper:
         self._ids = ids
         self._store = store
         self._queue = queue
-        self._bus = bus
         self._clock = clock
         self.partitions = capabilities.partitions
         self._dispatcher = dispatcher
@@ -65,6 +62,9 @@ class Sweeper:
         self._look = look
         """Has the store-backed queue ask the store; None: a queue that has to be told what is due."""
         self._spacing_ms = _SPACING_MS if capabilities.shared else 0
+        self._breath_ms = _BREATH_MS if capabilities.shared else 0
+        """Between turns: each asks every partition, and costs as much for one timer as for hundreds."""
+        self._turned_at = 0
         self._live = Live({}, 0)
         self._swept_at = -interval_ms
         self._fires_at: int | None = None
@@ -79,7 +79,10 @@ class Sweeper:
         if len(self._timers) > _MOST_TIMERS:
             # The latest are left to the ticks, which say when the next is due: far ones must not crowd out near ones.
             self._timers = sorted(set(self._timers))[: _MOST_TIMERS // 2]
-        self.loop.wake_at(at_ms)
+        self._wake_for(at_ms)
+
+    def _wake_for(self, at_ms: int) -> None:
+        self.loop.wake_at(max(at_ms, self._turned_at + self._breath_ms))
 
     def fire_at(self, at_ms: int) -> None:
         """A schedule is due at that instant."""
@@ -93,8 +96,11 @@ class Sweeper:
         while self._timers and self._timers[0] <= now:
             heappop(self._timers)
         sweeping = now - self._swept_at >= self._interval_ms
-        # All at once, so that a store can put them into one round trip. The leases that a tick goes by are those of the
+        # All at once, and first of all the queue's look (a delayed start or a retry may have come due: those have no
+        # timer), so that a store can put them into one round trip. The leases that a tick goes by are those of the
         # sweep before: a look at them that is old is as safe as a fresh one, and one sweep later at most.
+        if self._look is not None:
+            self._look()
         partitions = range(self.partitions)
         work = [self._tick(partition) for partition in partitions]
         if self._look is None:
@@ -110,12 +116,11 @@ class Sweeper:
         try:
             await _together(work)
         finally:
+            self._turned_at = self._clock.now_ms()
             if self._timers:
-                self.loop.wake_at(self._timers[0])
+                self._wake_for(self._timers[0])
             if self._fires_at is not None:
-                self.loop.wake_at(self._fires_at)
-        if self._look is not None and not sweeping:
-            self._look()  # a delayed start or a retry may have come due: those have no timer
+                self._wake_for(self._fires_at)
 
     async def _look_at_leases(self) -> None:
         asked_at = self._clock.now_ms()
@@ -173,10 +178,8 @@ class Sweeper:
         self._queue.ring(await due)
 
     def _announce(self, ticked: Ticked) -> None:
-        if ticked.doorbells:
-            self._queue.ring(ticked.doorbells)
-        if ticked.touched:
-            self._bus.publish(execution_topic(id) for id in ticked.touched)
+        if ticked.doorbells or ticked.touched:
+            self._dispatcher.announce(ticked.doorbells, ticked.touched)
         if ticked.next_at is not None:
             # It may be another worker's timer, and that one wakes for it in time: look for what it has left undone.
             self.loop.wake_at(max(ticked.next_at, self._clock.now_ms() + self._spacing_ms))

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -30,7 +30,6 @@ from durable.protocols import (
     Message,
     Posted,
     Wanted,
-    execution_topic,
 )
 from durable.worker.dispatcher import Dispatcher
 from durable.worker.heart import Heart
@@ -56,6 +55,8 @@ class WorkerSettings:
     max_crashes: int
     most_parked: int = 2000
     """Waiting executions whose coroutine stays in memory; others are replayed when they go on."""
+    forgetful: bool = False
+    """Nothing stays in memory from one thing that is recorded to the next: each is followed by a replay. For tests."""
 
 
 @final
@@ -87,7 +88,8 @@ class Worker:
         self._ids = ids
         self._settings = settings
         self._look = look
-        self._deps = deps
+        self.deps = deps
+        """What bodies get as `ctx.deps`."""
         self._limits = limits or {}
         self._stubs = stubs
         self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="durable.step")
@@ -108,14 +110,16 @@ class Worker:
             clock=self._clock,
             random=self._ids.random,
             threads=self._threads,
-            deps=self._deps,
+            deps=self.deps,
             max_crashes=settings.max_crashes,
             wake_at=self.wake_at,
             announce=self._announce,
             limits=self._limits,
             registry=self._registry,
+            store=self._store,
             nudge=self._nudge,
             stubs=self._stubs,
+            forgetful=settings.forgetful,
         )
         self.dispatcher = Dispatcher(
             worker_id=self.id,
@@ -128,7 +132,7 @@ class Worker:
             host=host,
             wanted=wanted,
             slots=settings.concurrency,
-            most_parked=settings.most_parked,
+            most_parked=0 if settings.forgetful else settings.most_parked,
         )
         self.sweeper = Sweeper(
             worker_id=self.id,
@@ -136,7 +140,6 @@ class Worker:
             ids=self._ids,
             store=self._store,
             queue=self._queue,
-            bus=self._bus,
             clock=self._clock,
             capabilities=await self._store.capabilities(),
             dispatcher=self.dispatcher,
@@ -225,11 +228,8 @@ class Worker:
         if self._started:
             self.sweeper.fire_at(at_ms)
 
-    def _announce(self, doorbells: Sequence[Doorbell], touched: Iterable[str]) -> None:
-        if doorbells:
-            self._queue.ring(doorbells)
-        if touched:
-            self._bus.publish(execution_topic(id) for id in touched)
+    def _announce(self, doorbells: Sequence[Doorbell], touched: Sequence[str]) -> None:
+        self.dispatcher.announce(doorbells, touched)
 
     def _nudge(self, execution_id: str) -> None:
         task: asyncio.Task[Any] = asyncio.create_task(

@@ -10,9 +10,11 @@ from typing import Final, cast
 import pytest
 
 from durable import Context, Durable, Signal, workflow
+from durable.backends.redis import scripts
 from durable.backends.redis.store import RedisStore
 from durable.backends.redis.wire import Sent
 from tests.brokers.fixtures import StartRedis
+from tests.brokers.redis_server import RedisServer, cluster_url
 from tests.support import CountingStore, World, until
 
 pytestmark = pytest.mark.anyio
@@ -102,7 +104,7 @@ async def test_a_wait_that_is_answered_costs_one_write_for_the_signal_and_one_fo
     assert counted.since() == Sent(commands=3, writes=2), calls
 
 
-async def test_a_sweep_that_finds_nothing_is_three_writes_at_once(redis_url: str, namespace: str) -> None:
+async def test_a_sweep_that_finds_nothing_is_one_write(redis_url: str, namespace: str) -> None:
     async with World(redis_url, namespace=namespace) as world:
         store = CountingStore(world.store())
         counted = Counted(store, await world.node(plain, store=store, sweep=0.1, lease="1h"))
@@ -111,8 +113,46 @@ async def test_a_sweep_that_finds_nothing_is_three_writes_at_once(redis_url: str
         await counted.begins()
         await until(lambda: store.calls["tick"] >= 5 * partitions)
         calls = +store.calls
-        # Leases and ticks; outboxes, begun in the next turns of the loop: all under way together.
-        assert counted.since().writes <= 3 * (calls["live"] + 1), calls
+        # The queue's look for what is ready, leases, ticks and outboxes: 3 for each partition, and one.
+        assert counted.since().writes <= calls["live"] + 1, calls
+        assert all(calls[verb] >= 4 * partitions for verb in ("due", "relay", "tick")), calls
+
+
+async def test_a_server_is_told_every_script_before_it_is_asked_to_run_one(
+    private_redis: StartRedis, namespace: str
+) -> None:
+    server = private_redis()
+    async with World(server.url, namespace=namespace) as world:
+        node = await world.node(plain, waits, **NO_POLLS)
+        handle = await node.start(waits)
+        await handle.signal(Go)
+        assert await handle.result(5) == 1
+        assert await node.start_and_wait(plain, 2, timeout=5) == 2
+        stats = await asyncio.to_thread(server.ask, "INFO everything")
+    assert "cmdstat_evalsha:" in stats
+    assert "cmdstat_eval:" not in stats
+    assert "NOSCRIPT" not in stats
+
+
+async def test_each_master_of_a_cluster_is_told_every_script(
+    private_redis_cluster: list[RedisServer], namespace: str
+) -> None:
+    url = cluster_url([server.port for server in private_redis_cluster])
+    async with World(url, namespace=namespace) as world:
+        await world.node(plain, **NO_POLLS)
+        shas = " ".join(script.sha for script in scripts.ALL)
+        for server in private_redis_cluster:
+            known = await asyncio.to_thread(server.ask, f"SCRIPT EXISTS {shas}")
+            assert known.split()[1:] == [":1"] * len(scripts.ALL)
+
+
+async def test_who_may_not_load_scripts_brings_each_along(private_redis: StartRedis, namespace: str) -> None:
+    server = private_redis()
+    server.ask("ACL SETUSER guest on >canary ~* &* +@all -script")
+    url = server.url.replace("redis://", "redis://guest:canary@")
+    async with World(url, namespace=namespace) as world:
+        node = await world.node(plain, **NO_POLLS)
+        assert await node.start_and_wait(plain, 2, timeout=5) == 2
 
 
 async def test_a_burst_that_finds_its_script_unknown_sends_the_source_once(

@@ -241,6 +241,25 @@ async def test_an_execution_that_began_before_the_change_stays_unpatched_in_a_lo
     assert len(set(seen)) == 1
 
 
+async def test_a_guard_that_was_taken_out_leaves_later_guards_as_they_were(world: World) -> None:
+    guarded = [True]
+
+    @workflow
+    async def order(ctx: Context) -> bool:
+        if guarded[0]:
+            ctx.patched("first")
+        await ctx.wait_for_signal(Go)
+        return ctx.patched("second")
+
+    node = await world.node(order)
+    handle = await node.start(order)
+    await reaches(handle, "waiting")
+    guarded[0] = False
+    node = await world.restart()
+    await node.signal(handle.id, Go)
+    assert await node.handle(handle.id, order).result(5)
+
+
 # A chain of executions
 
 

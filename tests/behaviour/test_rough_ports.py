@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from durable import Context, Durable, ExecutionCancelled, Retry, Signal, current_step, workflow
-from tests.support import ROUGHEST, World, reaches, rough_ports
+from tests.support import ROUGHEST, World, reaches, rough_ports, until
 
 Go = Signal("go")
 Number = Signal("number", int)
@@ -45,6 +45,29 @@ async def test_executions_complete(rough_node: RoughNode) -> None:
     client = await rough_node(double, worker=False)
     handles = [await (node, client)[number % 2].start(double, number) for number in range(20)]
     assert await asyncio.gather(*(handle.result(10) for handle in handles)) == [n * 2 for n in range(20)]
+
+
+async def test_thousands_that_wait_do_not_poll_as_often_as_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = await world.node(collect, sweep="1h", lease="1h")
+    handle = await node.start(collect)
+    await reaches(handle, "waiting")
+    loop, pauses = asyncio.get_running_loop(), list[float]()
+    call_later = loop.call_later
+    monkeypatch.setattr(
+        loop, "call_later", lambda delay, *rest: pauses.append(delay) or call_later(delay, *rest)
+    )
+    alone = asyncio.create_task(handle.result())
+    await until(lambda: pauses)
+    assert max(pauses) < 0.5
+    pauses.clear()
+    crowd = [asyncio.create_task(handle.result()) for _ in range(1500)]
+    await until(lambda: len(pauses) >= 1500)
+    assert sum(pause > 0.6 for pause in pauses) > 500
+    for number in range(3):
+        await handle.signal(Number, number)
+    assert await asyncio.gather(alone, *crowd) == [[0, 1, 2]] * 1501
 
 
 async def test_no_step_runs_twice(rough_node: RoughNode) -> None:

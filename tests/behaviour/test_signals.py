@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import pytest
@@ -18,7 +19,7 @@ from durable import (
     TimedOut,
     workflow,
 )
-from tests.support import World, reaches
+from tests.support import World, reaches, until
 
 
 @dataclass
@@ -465,3 +466,23 @@ async def test_many_signals_from_many_senders_are_all_delivered(world: World) ->
         *((node, client)[number % 2].signal(handle.id, Number, number) for number in range(40))
     )
     assert sorted(await handle.result(5)) == list(range(40))
+
+
+async def test_what_is_parked_in_memory_goes_on_at_a_hint_though_nobody_is_rung(world: World) -> None:
+    if world.forgetful or world.rough:
+        pytest.skip("nothing is kept in memory, or no hints come")
+    node = await world.node(one, sweep="1h", lease="1h")
+    handle = await node.start(one)
+    await reaches(handle, "waiting")
+    await until(lambda: node.worker.idle)
+    # A client whose doorbells reach nobody: its queue is that of another place.
+    elsewhere = World(f"memory://{world.namespace('elsewhere')}")
+    async with AsyncExitStack() as stack:
+        store, bus = elsewhere.store(), elsewhere.bus()
+        for port in (store, bus):
+            await port.open()
+            stack.push_async_callback(port.close)
+        client = await world.node(one, worker=False, queue=elsewhere.queue(store, bus))
+        await client.signal(handle.id, Number, 7)
+        assert await handle.result(5) == 7
+        await world.stop(client)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from enum import Enum
 from typing import Any
 
@@ -220,3 +221,36 @@ async def test_the_result_of_a_branch_is_what_is_stored(world: World) -> None:
 
     node = await world.node(route)
     assert await node.start_and_wait(route, timeout=5) == (False, [1])
+
+
+async def test_what_follows_a_branch_gets_the_same_names_tasks_and_chance_on_a_replay(world: World) -> None:
+    @workflow
+    async def route(ctx: Context) -> list[object]:
+        async def nested() -> int:
+            return await ctx.step("work", lambda: 1)
+
+        async def branch() -> list[object]:
+            plain = await asyncio.gather(nested(), nested())
+            return [*plain, await nested(), str(ctx.uuid4()), ctx.random.random()]
+
+        async def after() -> int:
+            return await ctx.step("work", lambda: 3)
+
+        within = await ctx.switch("route", 1, {1: branch})
+        work = await ctx.step("work", lambda: 2)
+        (plain,) = await asyncio.gather(after())
+        found: list[object] = [*within, work, plain, str(ctx.uuid4()), ctx.random.random()]
+        await ctx.set_value("found", found)
+        ctx.patched("later")
+        await ctx.wait_for_signal(Go)
+        return [*found, ctx.patched("now")]
+
+    handle = await (await world.node(route)).start(route)
+    await reaches(handle, "waiting")
+    found = await handle.value("found")
+    assert isinstance(found, list)
+    assert found[:3] == [1, 1, 1]
+    assert found[5:7] == [2, 3]
+    node = await world.restart()
+    await node.signal(handle.id, Go)
+    assert await node.handle(handle.id, route).result(5) == [*found, True]

@@ -12,7 +12,20 @@ import pytest
 from durable import __version__
 from tests.cli.conftest import ROOT, Shell, Sold
 
-COMMANDS = ["demo", "worker", "start", "list", "show", "signal", "cancel", "retry", "prune", "doctor"]
+COMMANDS = [
+    "demo",
+    "worker",
+    "start",
+    "list",
+    "show",
+    "signal",
+    "cancel",
+    "retry",
+    "check",
+    "export",
+    "prune",
+    "doctor",
+]
 
 
 def test_help_lists_every_command_and_each_has_examples(tmp_path: Path) -> None:

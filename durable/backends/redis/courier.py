@@ -18,7 +18,14 @@ from typing import Final, final
 from durable.backends.redis import scripts
 from durable.backends.redis.keys import Partition
 from durable.backends.redis.letters import Ended, Letter, told, unpack_letter
-from durable.backends.redis.records import as_bytes, as_list, pack_message, unpack_doorbell, unpack_outcome
+from durable.backends.redis.records import (
+    as_bytes,
+    as_int,
+    as_list,
+    pack_message,
+    unpack_doorbell,
+    unpack_outcome,
+)
 from durable.backends.redis.verbs import Verbs
 from durable.errors import OutcomeUnknown, StoreFull, StoreUnavailable
 from durable.protocols import Created, Doorbell, Emit, NewExecution, Outcome, Post, Posted, Start, Watch
@@ -79,27 +86,27 @@ class Courier:
             entry_ids = [letter.entry_id for letter in letters]
             await self.verbs.wire.call("XDEL", part.outbox, *entry_ids, key=part.outbox)
 
-    async def read(self, part: Partition, limit: int = 100, *, after: str = "-") -> Sequence[Letter]:
-        """The oldest letters in the outbox of a partition."""
-        entries = await self.verbs.wire.call(
-            "XRANGE", part.outbox, after, "+", "COUNT", limit, key=part.outbox
-        )
-        return [unpack_letter(part, entry) for entry in as_list(entries)]
+    async def read(
+        self, part: Partition, limit: int = 100, *, after: str = "-"
+    ) -> tuple[int, Sequence[Letter]]:
+        """The time where a partition is, and the oldest letters in its outbox."""
+        now, entries = as_list(await self.verbs.wire.run(scripts.OUTBOX, (part.outbox,), (after, limit)))
+        return as_int(now), [unpack_letter(part, entry) for entry in as_list(entries)]
 
-    async def relay(self, part: Partition, limit: int, effects: Effects) -> bool:
-        """Deliver what lies in the outbox of a partition, from the oldest on; is there more?
+    async def relay(self, part: Partition, limit: int, effects: Effects) -> tuple[int, bool]:
+        """Deliver what lies in the outbox of a partition, from the oldest on: the time there, and is there more?
 
         A letter that cannot be delivered stays, and those behind it to others are delivered all the same.
         """
-        after, blocked = "-", set[str]()
+        now, after, blocked = 0, "-", set[str]()
         for _ in range(_PAGES):
-            letters = await self.read(part, limit, after=after)
+            now, letters = await self.read(part, limit, after=after)
             done = await self.deliver(letters, effects, blocked)
             await self.take_off(part, done)
             if len(letters) < limit or done:
-                return len(letters) == limit
+                return now, len(letters) == limit
             after = f"({letters[-1].entry_id.decode()}"
-        return False
+        return now, False
 
     async def _deliver(self, unit: Sequence[Letter], effects: Effects) -> object:
         """None when it arrived; `_NOBODY` when there is no such execution. Raises: one of `PASSING`."""

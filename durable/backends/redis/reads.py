@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from durable.backends.redis import scripts
-from durable.backends.redis.keys import Partition
 from durable.backends.redis.records import (
     as_bytes,
     as_int,
@@ -32,12 +31,6 @@ async def live(verbs: Verbs) -> Live:
     leases = zip(words[::3], words[1::3], words[2::3], strict=True)
     workers = [WorkerInfo(worker.decode(), int(float(until)), info) for worker, until, info in leases]
     return Live({worker.id: worker for worker in workers}, as_int(now))
-
-
-async def clock(verbs: Verbs, part: Partition) -> int:
-    """The time on the node of a partition."""
-    seconds, microseconds = as_words(await verbs.wire.call("TIME", key=part.index))
-    return int(seconds) * 1000 + int(microseconds) // 1000
 
 
 async def row(verbs: Verbs, execution_id: str) -> ExecutionRow | None:

@@ -36,7 +36,9 @@ ERASE: Final = _script("erase")
 FIND: Final = _script("find", _READ)
 BEAT: Final = _script("beat")
 LIVE: Final = _script("live", _READ)
+OUTBOX: Final = _script("outbox", _READ)
 
 ALL: Final = (
-    META, CREATE, CLAIM, COMMIT, POST, WATCH, TELL, SWEEP, FIRE, TAKEOVER, DUE, ERASE, FIND, BEAT, LIVE
+    META, CREATE, CLAIM, COMMIT, POST, WATCH, TELL, SWEEP, FIRE, TAKEOVER, DUE, ERASE, FIND, BEAT, LIVE,
+    OUTBOX,
 )  # fmt: skip

@@ -98,6 +98,7 @@ class RedisStore(DurableStore):
             return
         wire = await open_wire(self._location)
         try:
+            await wire.load(scripts.ALL)
             verbs = Verbs(wire, Keyspace(self._namespace, await self._partitions(wire)))
         except BaseException:
             await wire.close()
@@ -196,9 +197,7 @@ class RedisStore(DurableStore):
         opened = self._is_open
         effects = Effects()
         part = opened.verbs.space.partitions[partition]
-        now, more = await asyncio.gather(
-            reads.clock(opened.verbs, part), opened.courier.relay(part, limit, effects)
-        )
+        now, more = await opened.courier.relay(part, limit, effects)
         return Ticked(effects.doorbells, tuple(effects.touched), more=more, next_at=None, now=now)
 
     @override

@@ -115,6 +115,18 @@ class RedisWire(Wire):
         self._grade = judge(await self._find_out(), self._location)
         logger.info("%s is %s: %s", self._shown, self._grade.grade, self._grade.summary)
 
+    async def load(self, scripts: Sequence[Script]) -> None:
+        """Let every server know these scripts, all in one write to each.
+
+        A call that finds its script unknown is sent again with the source, and what was sent behind it goes first. So
+        that happens only after a failover, and where loading is forbidden.
+
+        Raises: `StoreUnavailable` when the connection is lost.
+        """
+        loading = [pack(("SCRIPT", "LOAD", script.source)) for script in scripts]
+        masters = self._topology.masters()
+        await asyncio.gather(*(self._ask_master(node, packed) for node in masters for packed in loading))
+
     async def close(self) -> None:
         """Take no more calls, let those that were sent be answered, disconnect. Called twice: nothing happens."""
         topology, self._servers = self._servers, None
