@@ -52,10 +52,13 @@ class Ack:
 @dataclass(frozen=True, slots=True)
 class Fault:
     kind: str
-    """`kill`, `stop` or `term`."""
+    """`kill`, `stop` or `term` of a process; or what was done to a server."""
     pid: int
+    """0: it was done to a server."""
     at: float
-    """Monotonic; of a stop that of its begin."""
+    """When it began, on the monotonic clock."""
+    until: float = 0.0
+    """When it was over: the process goes on or is gone, the server works again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +147,8 @@ class Evidence:
             count["compensations"] += sum(c.kind == "rollback" for c in stored.history)
             count["children"] += stored.row.parent_id is not None
         count["kills and stops"] = count["kill"] + count["stop"]
+        count["server faults"] = sum(not fault.pid for fault in self.faults)
+        count["answers lost"] = sum(commit.unheard > 0 for commit in self.trace.commits)
         count["bodies"] = len(self.starts)
         bodies = Counter(entry.key for entry in self.starts)
         failures = Counter(entry.key for entry in self.ends if entry.outcome == "failed")

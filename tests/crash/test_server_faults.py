@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any, final
 
@@ -20,7 +19,6 @@ from tests.brokers.rabbit_node import RabbitNode
 from tests.brokers.redis_server import RedisServer
 from tests.crash.chaos import Monkey, survives, worth_showing
 from tests.crash.fleet import Fleet, Nursery, Site, seed
-from tests.crash.invariants import Fault
 
 _IS_LONG = os.environ.get("DURABLE_TEST_LONG") == "1"
 WORKER_FAULTS = int(os.environ.get("DURABLE_TEST_KILLS", "5000" if _IS_LONG else "110"))
@@ -85,8 +83,8 @@ class ServerNemesis:
     async def run(self) -> None:
         for kind, act in self._plan:
             await asyncio.sleep(self._chance.uniform(0.2, 1.2))
-            self._fleet.faults += [Fault(each, 0, time.monotonic()) for each in ("server faults", kind)]
-            await act()
+            async with self._fleet.fault(kind):
+                await act()
 
     async def _ask(self, command: str) -> None:
         await asyncio.to_thread(self._redis.ask, command)

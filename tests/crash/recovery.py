@@ -1,0 +1,90 @@
+"""Recovery: how long an execution that has lost its owner is left alone while somebody is there to go on with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from tests.crash.invariants import Evidence, Fault, Life
+from tests.crash.trace import Claim
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """A time in which one process worked."""
+
+    pid: int
+    began: float
+    ended: float
+
+    def within(self, began: float, ended: float) -> float:
+        """How long it lasted, of that time."""
+        return max(0.0, min(self.ended, ended) - max(self.began, began))
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """An execution was claimed that had been lost with its owner."""
+
+    execution: str
+    lost: float
+    """When its owner was last hit by a fault."""
+    claimed: float
+    losses: int
+    """How many owners it has lost: 1, or more where a claim was granted and its answer met nobody."""
+    neglected: float
+    """The longest time in between that one worker worked undisturbed and did not claim it, in seconds."""
+
+    @property
+    def seconds(self) -> float:
+        """From the fault on, whatever else happened meanwhile."""
+        return self.claimed - self.lost
+
+
+def recoveries(evidence: Evidence, calm: Sequence[Shift]) -> list[Recovery]:
+    """Of every execution whose owner was killed or stopped, and each time. `calm` is the undisturbed work there was."""
+    found = []
+    for life in evidence.lives.values():
+        for owner, taker in _takeovers(life):
+            hits = [
+                fault.at
+                for fault in evidence.faults
+                if fault.pid == owner.pid and owner.asked <= fault.at <= taker.asked
+            ]
+            if not hits:
+                continue  # its lease ran out while the store was away
+            lost, claimed = max(hits), taker.answered
+            neglected = max(
+                (part.within(lost, claimed) for part in calm if part.pid != owner.pid), default=0.0
+            )
+            progressed = any(
+                commit is life.applied.get(commit.ver + 1) for commit in life.by_nonce[owner.nonce]
+            )
+            losses = taker.crashes - (0 if progressed else owner.crashes)
+            found.append(Recovery(life.id, lost, claimed, max(losses, 1), neglected))
+    return found
+
+
+def undisturbed(shifts: Iterable[Shift], faults: Iterable[Fault]) -> list[Shift]:
+    """The parts of shifts in which the process ran, and its store answered. Nothing else is needed to go on."""
+    return [part for shift in shifts for part in _undisturbed(shift, faults)]
+
+
+def _undisturbed(shift: Shift, faults: Iterable[Fault]) -> Iterator[Shift]:
+    began = shift.began
+    for fault in sorted(faults, key=lambda fault: fault.at):
+        hits = fault.pid == shift.pid or fault.kind in ("redis killed", "redis paused")
+        if hits and began < fault.until and fault.at < shift.ended:
+            if began < fault.at:
+                yield Shift(shift.pid, began, fault.at)
+            began = fault.until
+    if began < shift.ended:
+        yield Shift(shift.pid, began, shift.ended)
+
+
+def _takeovers(life: Life) -> Iterator[tuple[Claim, Claim]]:
+    claims = sorted(life.claims, key=lambda claim: claim.answered)
+    for owner, taker in pairwise(claims):
+        if taker.crashes > 0:
+            yield owner, taker
