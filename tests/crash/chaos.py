@@ -23,17 +23,18 @@ from tests.crash import workflows
 from tests.crash.fleet import Fleet, Node, NodeGone, spread, until_all_ended
 from tests.crash.invariants import Ack, Evidence, violations
 from tests.crash.ledger import digest
-from tests.crash.recovery import Recovery, Shift, recoveries, undisturbed
+from tests.crash.recovery import Recovery, Shift, recoveries
 from tests.crash.workflows import Approved, Basket, Item, Job
 
 LEAST_EXECUTIONS = 100
-WORKERS = 3
 LEASE, SWEEP, DRAIN = 1.5, 0.3, 0.3
-RECONNECTING = 1.0
-NEGLECT = LEASE + 2 * SWEEP + SWEEP + RECONNECTING
+ALLOWANCE = 2.0
+NEGLECT = LEASE + 2 * SWEEP + SWEEP + ALLOWANCE
 """How long a worker that nothing disturbs may leave alone what another has lost: until the lease has run out, two
-sweeps have found it, and a doorbell that got lost is rung again (I17)."""
-_BETWEEN_TRUCES_S = 20.0
+sweeps have found it, and a doorbell that got lost is rung again (I17); and what a connection that is made anew and a
+machine that is busy may add to that."""
+_BETWEEN_TRUCES_S = 25.0
+_LEFT_IN_PEACE = 3
 _BETWEEN_STARTS_S = 0.25
 _HEALED_S = 60.0
 
@@ -79,7 +80,7 @@ async def survives(
     fleet.end()
 
     evidence = await fleet.evidence(wanted=wanted)
-    calm = undisturbed(fleet.shifts(), fleet.faults)
+    calm = fleet.calm()
     recovered = recoveries(evidence, calm)
     print(
         f"{evidence.figures['kill']} kills, {evidence.figures['stop']} stops, {evidence.figures['term']} drains; "
@@ -111,10 +112,8 @@ def neglected(recovered: Sequence[Recovery], calm: Sequence[Shift]) -> list[str]
         if each.neglected > NEGLECT * each.losses
     ]
     long = sum(shift.ended - shift.began > NEGLECT for shift in calm)
-    if long < WORKERS:
-        found.append(
-            f"I19: {long} workers were left in peace for {NEGLECT:.1f} s, at least {WORKERS} were wanted"
-        )
+    if long < _LEFT_IN_PEACE:
+        found.append(f"I19: {long} times a worker was left in peace, at least {_LEFT_IN_PEACE} were wanted")
     return found
 
 
@@ -142,14 +141,14 @@ def worth_showing(faults: int) -> dict[str, int]:
 class Monkey:
     """Does to each of a number of workers, in turns of its own, what chance has it."""
 
-    def __init__(self, fleet: Fleet, chance: random.Random, faults: int) -> None:
+    def __init__(self, fleet: Fleet, chance: random.Random, faults: int, *, workers: int) -> None:
         self._fleet = fleet
-        self._chances = [random.Random(chance.random()) for _ in range(WORKERS)]
+        self._chances = [random.Random(chance.random()) for _ in range(workers)]
         self._left = faults
         self._nodes: list[Node] = []
 
     async def begin(self) -> None:
-        self._nodes = [self._boot() for _ in range(WORKERS)]
+        self._nodes = [self._boot() for _ in self._chances]
         for node in self._nodes:
             await node.ready()
 
@@ -163,9 +162,11 @@ class Monkey:
 
     async def _torment(self, place: int, chance: random.Random) -> None:
         while self._left > 0:
-            # Sometimes while it boots: what it holds by then is its lease.
-            pause = chance.uniform(0.05, 0.4) if chance.random() < 0.15 else chance.uniform(0.4, 1.6)
-            node = await self._attended(place, pause)
+            if chance.random() < 0.15:  # while it boots, if it does: what it holds by then is its lease
+                node = await self._attended(place, chance.uniform(0.05, 0.4))
+            else:
+                await self._working(place)
+                node = await self._attended(place, chance.uniform(0.4, 1.6))
             self._left -= node.is_ready
             what = chance.random()
             if what < 0.56:
@@ -179,7 +180,7 @@ class Monkey:
         await self._working(place)
 
     async def _attended(self, place: int, seconds: float) -> Node:
-        """The worker at that place, so many seconds later."""
+        """The worker at that place, so many seconds later, but not in a truce."""
         until = time.monotonic() + seconds
         while True:
             if not self._nodes[place].alive:

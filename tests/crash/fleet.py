@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from tests.crash import workflows
 from tests.crash.invariants import Ack, Evidence, Fault, Stored
 from tests.crash.ledger import Entry, append, read_ledger
 from tests.crash.node import NodeSettings
-from tests.crash.recovery import Shift
+from tests.crash.recovery import Shift, undisturbed
 from tests.crash.trace import Trace, read_trace
 
 ROOT = Path(__file__).parents[2]
@@ -156,13 +156,16 @@ class Site:
     queue: str | None = None
     bus: str | None = None
     namespace: str = "default"
+    outages: Collection[str] = ("redis killed", "redis paused")
+    """The kinds of faults that keep everybody from the store while they last."""
     damage: Callable[[], list[str]] = list
     """What is wrong with them, when all is over."""
 
 
 def sqlite_site(directory: Path) -> Site:
     database = directory / "store.db"
-    return Site(f"sqlite:///{database}", damage=lambda: damage(database))
+    # Whoever is stopped in the middle of a write holds the lock of the file.
+    return Site(f"sqlite:///{database}", outages=("stop",), damage=lambda: damage(database))
 
 
 @final
@@ -311,11 +314,14 @@ class Fleet:
             **more,
         )
 
-    def shifts(self) -> list[Shift]:
-        """When which process was there to work."""
+    def calm(self) -> list[Shift]:
+        """When a process was there to work, and nothing kept it from it."""
         over = {fault.pid: fault.at for fault in self.faults if fault.kind in ("kill", "term")}
         now = time.monotonic()
-        return [Shift(node.pid, node.began, over.get(node.pid, now)) for node in self.nodes if node.is_ready]
+        shifts = [
+            Shift(node.pid, node.began, over.get(node.pid, now)) for node in self.nodes if node.is_ready
+        ]
+        return undisturbed(shifts, self.faults, self.site.outages)
 
 
 async def read_all(store: DurableStore) -> dict[str, Stored]:

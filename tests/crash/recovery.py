@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -66,15 +66,19 @@ def recoveries(evidence: Evidence, calm: Sequence[Shift]) -> list[Recovery]:
     return found
 
 
-def undisturbed(shifts: Iterable[Shift], faults: Iterable[Fault]) -> list[Shift]:
-    """The parts of shifts in which the process ran, and its store answered. Nothing else is needed to go on."""
-    return [part for shift in shifts for part in _undisturbed(shift, faults)]
+def undisturbed(shifts: Iterable[Shift], faults: Iterable[Fault], outages: Collection[str]) -> list[Shift]:
+    """The parts of shifts in which the process ran and its store answered: nothing else is needed to go on.
+
+    `outages` are the kinds of faults that keep everybody from the store.
+    """
+    by_time = sorted(faults, key=lambda fault: fault.at)
+    return [part for shift in shifts for part in _undisturbed(shift, by_time, outages)]
 
 
-def _undisturbed(shift: Shift, faults: Iterable[Fault]) -> Iterator[Shift]:
+def _undisturbed(shift: Shift, faults: Iterable[Fault], outages: Collection[str]) -> Iterator[Shift]:
     began = shift.began
-    for fault in sorted(faults, key=lambda fault: fault.at):
-        hits = fault.pid == shift.pid or fault.kind in ("redis killed", "redis paused")
+    for fault in faults:
+        hits = fault.pid == shift.pid or fault.kind in outages
         if hits and began < fault.until and fault.at < shift.ended:
             if began < fault.at:
                 yield Shift(shift.pid, began, fault.at)

@@ -15,7 +15,7 @@ import pytest
 
 from tests.crash.fleet import Fleet, Node, seed, spread, until_all_ended
 from tests.crash.invariants import violations
-from tests.crash.recovery import recoveries, undisturbed
+from tests.crash.recovery import recoveries
 
 EXECUTIONS = int(os.environ.get("DURABLE_TEST_EXECUTIONS", "2000"))
 WORKERS, APIS = 4, 2
@@ -63,7 +63,7 @@ async def test_two_thousand_executions_end_though_a_worker_dies_every_two_second
             "repeats": 1,
         }
     )
-    recovered = recoveries(evidence, undisturbed(fleet.shifts(), fleet.faults))
+    recovered = recoveries(evidence, fleet.calm())
     print(
         f"{EXECUTIONS} executions in {seconds:.1f} s, {evidence.figures['kill']} kills; "
         f"{len(recovered)} recoveries, after {spread([each.seconds for each in recovered])}"

@@ -21,6 +21,7 @@ from tests.crash.chaos import Monkey, survives, worth_showing
 from tests.crash.fleet import Fleet, Nursery, Site, seed
 
 _IS_LONG = os.environ.get("DURABLE_TEST_LONG") == "1"
+WORKERS = 5 if _IS_LONG else 3
 WORKER_FAULTS = int(os.environ.get("DURABLE_TEST_KILLS", "5000" if _IS_LONG else "110"))
 SERVER_FAULTS = int(os.environ.get("DURABLE_TEST_SERVER_FAULTS", "1000" if _IS_LONG else "24"))
 
@@ -35,7 +36,7 @@ async def test_nothing_is_lost_while_redis_rabbitmq_and_workers_are_ill_treated(
     site = Site(redis.url, queue=private_rabbit.url, namespace=namespace)
     fleet = Fleet(nursery, tmp_path, site)
     servers = ServerNemesis(fleet, redis, private_rabbit, random.Random(plan + 2), SERVER_FAULTS)
-    workers = Monkey(fleet, random.Random(plan + 1), WORKER_FAULTS)
+    workers = Monkey(fleet, random.Random(plan + 1), WORKER_FAULTS, workers=WORKERS)
     wanted = worth_showing(WORKER_FAULTS) | {"server faults": SERVER_FAULTS, "redis killed": 2}
     evidence = await survives(fleet, plan, [servers, workers], wanted)
     print({kind: number for kind, number in evidence.figures.items() if kind.startswith(("redis", "rabbit"))})
