@@ -23,7 +23,7 @@ from tests.crash import workflows
 from tests.crash.fleet import Fleet, Node, NodeGone, spread, until_all_ended
 from tests.crash.invariants import Ack, Evidence, violations
 from tests.crash.ledger import digest
-from tests.crash.recovery import Recovery, Shift, recoveries
+from tests.crash.recovery import Shift, idlers, recoveries
 from tests.crash.workflows import Approved, Basket, Item, Job
 
 LEAST_EXECUTIONS = 100
@@ -89,7 +89,7 @@ async def survives(
         f"of that beside a worker at work {spread([each.neglected for each in recovered])}"
     )
     print(dict(sorted(evidence.figures.items())))
-    found = violations(evidence) + outside.surprises(evidence) + neglected(recovered, calm)
+    found = violations(evidence) + outside.surprises(evidence) + neglected(fleet, evidence, calm)
     assert not found, f"DURABLE_TEST_SEED={plan}\n" + "\n".join(found[:50])
     errors = [line for line in fleet.logs().splitlines() if " ERROR durable" in line]
     assert not errors, f"DURABLE_TEST_SEED={plan}\n" + "\n".join(errors[:50])
@@ -103,13 +103,17 @@ async def _truces(fleet: Fleet) -> None:
         await fleet.truce(NEGLECT + SWEEP)
 
 
-def neglected(recovered: Sequence[Recovery], calm: Sequence[Shift]) -> list[str]:
+def neglected(fleet: Fleet, evidence: Evidence, calm: Sequence[Shift]) -> list[str]:
     """I17: what a worker has lost goes on when the lease, two sweeps and a poll are over, however many more faults
-    there are, as soon as one other worker is left in peace for so long."""
+    there are, as soon as one other worker is left in peace for so long. And no worker that lives is deaf."""
     found = [
         f"I17: {each.execution} was lost, and for {each.neglected:.2f} s nobody had it though a worker was at work"
-        for each in recovered
+        for each in recoveries(evidence, calm)
         if each.neglected > NEGLECT * each.losses
+    ]
+    found += [
+        f"I17: process {shift.pid} claimed nothing in a truce, with {shift.ended - shift.began:.1f} s of peace"
+        for shift in idlers(evidence.trace.claims, calm, fleet.truces)
     ]
     long = sum(shift.ended - shift.began > NEGLECT for shift in calm)
     if long < _LEFT_IN_PEACE:

@@ -179,6 +179,8 @@ class Fleet:
         self.nodes: list[Node] = []
         self.faults: list[Fault] = []
         self.acks: list[Ack] = []
+        self.truces: list[tuple[float, float]] = []
+        """From when to when each lasted."""
         self._nursery = nursery
         self._under_way = 0
         self._no_truce, self._at_rest = asyncio.Event(), asyncio.Event()
@@ -232,7 +234,9 @@ class Fleet:
         self._no_truce.clear()
         try:
             await self._at_rest.wait()
+            began = time.monotonic()
             await asyncio.sleep(seconds)
+            self.truces.append((began, time.monotonic()))
         finally:
             self._no_truce.set()
 

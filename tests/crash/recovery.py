@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 
 from tests.crash.invariants import Evidence, Fault, Life
 from tests.crash.trace import Claim
@@ -64,6 +65,22 @@ def recoveries(evidence: Evidence, calm: Sequence[Shift]) -> list[Recovery]:
             losses = taker.crashes - (0 if progressed else owner.crashes)
             found.append(Recovery(life.id, lost, claimed, max(losses, 1), neglected))
     return found
+
+
+def idlers(
+    claims: Iterable[Claim], calm: Iterable[Shift], times: Iterable[tuple[float, float]]
+) -> list[Shift]:
+    """The undisturbed work of processes that claimed nothing at all from the begin to the end of one of `times`."""
+    when: dict[int, list[float]] = defaultdict(list)
+    for claim in claims:
+        when[claim.pid].append(claim.answered)
+    return [
+        shift
+        for shift, (began, ended) in product(calm, times)
+        if shift.began <= began
+        and shift.ended >= ended
+        and not any(began <= at <= ended for at in when[shift.pid])
+    ]
 
 
 def undisturbed(shifts: Iterable[Shift], faults: Iterable[Fault], outages: Collection[str]) -> list[Shift]:
