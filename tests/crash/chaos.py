@@ -33,8 +33,8 @@ NEGLECT = LEASE + 2 * SWEEP + SWEEP + ALLOWANCE
 """How long a worker that nothing disturbs may leave alone what another has lost: until the lease has run out, two
 sweeps have found it, and a doorbell that got lost is rung again (I17); and what a connection that is made anew and a
 machine that is busy may add to that."""
-_BETWEEN_TRUCES_S = 25.0
-_LEFT_IN_PEACE = 3
+_BEFORE_TRUCES_S, _BETWEEN_TRUCES_S = 10.0, 30.0
+_LEFT_IN_PEACE = 2
 _BETWEEN_STARTS_S = 0.25
 _HEALED_S = 60.0
 
@@ -98,9 +98,10 @@ async def survives(
 
 async def _truces(fleet: Fleet) -> None:
     """Now and then enough of peace to see that all goes on."""
+    await asyncio.sleep(_BEFORE_TRUCES_S)
     while True:
+        await fleet.truce(NEGLECT + 1.0)  # a worker may have to boot first
         await asyncio.sleep(_BETWEEN_TRUCES_S)
-        await fleet.truce(NEGLECT + SWEEP)
 
 
 def neglected(fleet: Fleet, evidence: Evidence, calm: Sequence[Shift]) -> list[str]:
