@@ -15,7 +15,7 @@ from tests.crash.chaos import Monkey, survives, worth_showing
 from tests.crash.fleet import Fleet, seed
 
 _IS_LONG = os.environ.get("DURABLE_TEST_LONG") == "1"
-WORKERS = 5 if _IS_LONG else 3
+WORKERS = 8 if _IS_LONG else 3
 FAULTS = int(os.environ.get("DURABLE_TEST_KILLS", "5000" if _IS_LONG else "65"))
 
 
