@@ -30,9 +30,9 @@ LEAST_EXECUTIONS = 100
 LEASE, SWEEP, DRAIN = 1.5, 0.3, 0.3
 ALLOWANCE = 2.0
 NEGLECT = LEASE + 2 * SWEEP + SWEEP + ALLOWANCE
-"""How long a worker that nothing disturbs may leave alone what another has lost: until the lease has run out, two
-sweeps have found it, and a doorbell that got lost is rung again (I17); and what a connection that is made anew and a
-machine that is busy may add to that."""
+"""How long a worker that nothing disturbs, and that has no other work, may leave alone what another has lost: until the
+lease has run out, two sweeps have found it, and a doorbell that got lost is rung again (I17); and what a connection
+that is made anew and a machine that is busy may add to that."""
 _BEFORE_TRUCES_S, _BETWEEN_TRUCES_S = 10.0, 30.0
 _LEFT_IN_PEACE = 2
 _BETWEEN_STARTS_S = 0.25
@@ -86,7 +86,7 @@ async def survives(
         f"{evidence.figures['kill']} kills, {evidence.figures['stop']} stops, {evidence.figures['term']} drains; "
         f"settled {settled:.1f} s after them, {time.monotonic() - began:.1f} s in all\n"
         f"{len(recovered)} recoveries, after {spread([each.seconds for each in recovered])}; "
-        f"of that beside a worker at work {spread([each.neglected for each in recovered])}"
+        f"of that beside an idle worker {spread([each.neglected for each in recovered])}"
     )
     print(dict(sorted(evidence.figures.items())))
     found = violations(evidence) + outside.surprises(evidence) + neglected(fleet, evidence, calm)
@@ -108,7 +108,7 @@ def neglected(fleet: Fleet, evidence: Evidence, calm: Sequence[Shift]) -> list[s
     """I17: what a worker has lost goes on when the lease, two sweeps and a poll are over, however many more faults
     there are, as soon as one other worker is left in peace for so long. And no worker that lives is deaf."""
     found = [
-        f"I17: {each.execution} was lost, and for {each.neglected:.2f} s nobody had it though a worker was at work"
+        f"I17: {each.execution} was lost, and for {each.neglected:.2f} s nobody had it though a worker was idle"
         for each in recoveries(evidence, calm)
         if each.neglected > NEGLECT * each.losses
     ]

@@ -320,11 +320,14 @@ class Fleet:
 
     def calm(self) -> list[Shift]:
         """When a process was there to work, and nothing kept it from it."""
-        over = {fault.pid: fault.at for fault in self.faults if fault.kind in ("kill", "term")}
         now = time.monotonic()
-        shifts = [
-            Shift(node.pid, node.began, over.get(node.pid, now)) for node in self.nodes if node.is_ready
-        ]
+        over = [fault for fault in self.faults if fault.kind in ("kill", "term")]
+        shifts = []
+        for node in self.nodes:
+            if node.is_ready:
+                # In a long run process ids come again.
+                ends = (fault.at for fault in over if fault.pid == node.pid and fault.at >= node.began)
+                shifts.append(Shift(node.pid, node.began, min(ends, default=now)))
         return undisturbed(shifts, self.faults, self.site.outages)
 
 

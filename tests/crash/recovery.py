@@ -35,7 +35,8 @@ class Recovery:
     losses: int
     """How many owners it has lost: 1, or more where a claim was granted and its answer met nobody."""
     neglected: float
-    """The longest time in between that one worker worked undisturbed and did not claim it, in seconds."""
+    """The longest time in between that one worker worked undisturbed and claimed neither this nor anything else, in
+    seconds. (One that claims others has a backlog, and takes what has waited for longest first.)"""
 
     @property
     def seconds(self) -> float:
@@ -46,6 +47,10 @@ class Recovery:
 def recoveries(evidence: Evidence, calm: Sequence[Shift]) -> list[Recovery]:
     """Of every execution whose owner was killed or stopped, and each time. `calm` is the undisturbed work there was."""
     found = []
+    by_pid: dict[int, list[Claim]] = defaultdict(list)
+    for claim in evidence.trace.claims:
+        by_pid[claim.pid].append(claim)
+    idle = [part for shift in calm for part in _idle(shift, by_pid[shift.pid])]
     for life in evidence.lives.values():
         for owner, taker in _takeovers(life):
             hits = [
@@ -57,7 +62,7 @@ def recoveries(evidence: Evidence, calm: Sequence[Shift]) -> list[Recovery]:
                 continue  # its lease ran out while the store was away
             lost, claimed = max(hits), taker.answered
             neglected = max(
-                (part.within(lost, claimed) for part in calm if part.pid != owner.pid), default=0.0
+                (part.within(lost, claimed) for part in idle if part.pid != owner.pid), default=0.0
             )
             progressed = any(
                 commit is life.applied.get(commit.ver + 1) for commit in life.by_nonce[owner.nonce]
@@ -102,6 +107,16 @@ def _undisturbed(shift: Shift, faults: Iterable[Fault], outages: Collection[str]
             began = fault.until
     if began < shift.ended:
         yield Shift(shift.pid, began, shift.ended)
+
+
+def _idle(shift: Shift, claims: Iterable[Claim]) -> Iterator[Shift]:
+    """The parts of a shift between its claims."""
+    began = shift.began
+    for claim in sorted(claims, key=lambda claim: claim.answered):
+        if began < claim.answered < shift.ended:
+            yield Shift(shift.pid, began, claim.answered)
+            began = claim.answered
+    yield Shift(shift.pid, began, shift.ended)
 
 
 def _takeovers(life: Life) -> Iterator[tuple[Claim, Claim]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from tests.crash.fleet import Fleet
@@ -45,6 +46,22 @@ def test_nothing_is_neglected_while_the_store_is_away_or_the_worker_is_stopped()
     ]
     found = recovery(*faults, taken=claim(12.0, 0, TAKER, 1), shifts=[Shift(TAKER, 0, 20)])
     assert (found.seconds, found.neglected) == (10.0, 2.0)
+
+
+def test_a_worker_that_has_claimed_something_else_was_not_idle() -> None:
+    kill = Fault("kill", OWNER, 2.0, 2.1)
+    evidence = Evidence(
+        trace=Trace(
+            claims=[
+                claim(1.0, 0, OWNER),
+                claim(12.0, 0, TAKER, 1),
+                replace(claim(5.0, 0, OTHER), execution="y"),
+            ]
+        ),
+        faults=[kill],
+    )
+    (found,) = recoveries(evidence, [Shift(OTHER, 0, 20)])
+    assert found.neglected == 7.0
 
 
 def test_an_owner_whose_claim_nobody_heard_of_was_lost_too() -> None:
