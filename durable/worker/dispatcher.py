@@ -296,7 +296,12 @@ class Dispatcher:
         nonce = self._ids.nonce()
         kept, _ = self._parked.pop(execution_id, (None, 0))
         have = kept.journal.op_id if kept is not None else None
-        claimed = await self._claim(execution_id, nonce, have)
+        try:
+            claimed = await self._claim(execution_id, nonce, have)
+        except BaseException:
+            if kept is not None:
+                kept.let_go()  # nobody else knows of it, and its body would wait for ever
+            raise
         if delivery is not None:
             self._queue.ack(delivery)
         while isinstance(claimed, Claimed):

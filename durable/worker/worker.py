@@ -137,6 +137,7 @@ class Worker:
             dispatcher=self.dispatcher,
             wanted=wanted,
             interval_ms=settings.sweep_ms,
+            lease_ms=settings.lease_ms,
             look=self._look,
         )
         self._uninstall = install(asyncio.get_running_loop())
