@@ -33,11 +33,13 @@ from durable.protocols import (
     execution_topic,
 )
 from durable.worker.dispatcher import Dispatcher
-from durable.worker.heart import Heart
+from durable.worker.heart import Heart, MakePulse
 from durable.worker.sweeper import Sweeper
 from durable.workflow import Registry
 
 log = logging.getLogger("durable.worker")
+
+_GRACE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class Worker:
         look: Callable[[], object] | None,
         deps: object = None,
         stubs: Stubs | None = None,
+        pulse: MakePulse = Heart,
     ) -> None:
         # The nonce tells apart workers that share a host name and a process id, as containers do.
         self.id = f"{socket.gethostname()}:{os.getpid()}:{ids.nonce()[:8]}"
@@ -84,6 +87,7 @@ class Worker:
         self._look = look
         self._deps = deps
         self._stubs = stubs
+        self._make_pulse = pulse
         self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="durable.step")
         self._context = copy_context()
         self._nudges: set[asyncio.Task[None]] = set()
@@ -95,7 +99,7 @@ class Worker:
         self.wanted = wanted = Wanted(tuple(settings.queues), workflows)
         about = {"pid": os.getpid(), "host": socket.gethostname(), "queues": list(settings.queues)}
         about |= {"slots": settings.concurrency, "workflows": sorted(workflows)}
-        self._heart = Heart(self._store, self.id, lease_ms=settings.lease_ms, info=to_json(about))
+        self._heart = self._make_pulse(self._store, self.id, lease_ms=settings.lease_ms, info=to_json(about))
         host = Host(
             clock=self._clock,
             random=self._ids.random,
@@ -148,7 +152,9 @@ class Worker:
         await self.dispatcher.stop(self._settings.drain_ms / 1000)
         await self.sweeper.loop.stop()
         if self._nudges:
-            await asyncio.wait(self._nudges)
+            await asyncio.wait(self._nudges, timeout=_GRACE_S)
+            for nudge in tuple(self._nudges):
+                nudge.cancel()
         await self._heart.stop()
         self._uninstall()
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -158,6 +164,8 @@ class Worker:
         self._started = False
         await self.dispatcher.abandon()
         self.sweeper.loop.abandon()
+        for nudge in tuple(self._nudges):
+            nudge.cancel()
         self._heart.abandon()
         self._uninstall()
 
@@ -199,7 +207,7 @@ class Worker:
         task.add_done_callback(self._nudges.discard)
 
     async def _post_nudge(self, execution_id: str) -> None:
-        kind, name = NUDGE
-        answer = await self._store.post(execution_id, Message(self._ids.nonce(), kind, name))
+        message = Message(self._ids.nonce(), *NUDGE)
+        answer = await persist(lambda: self._store.post(execution_id, message))
         if isinstance(answer, Posted) and answer.doorbell is not None:
             self._queue.ring((answer.doorbell,))
