@@ -1,4 +1,4 @@
-"""What tests are made of: a world for a workflow, and the conformance suites of backends.
+"""What tests are made of: worlds for a workflow, and the conformance suites of backends.
 
 `StoreContract`, `QueueContract` and `BusContract` need pytest, and import it only when they are asked for.
 """
@@ -12,15 +12,30 @@ if TYPE_CHECKING:
     from durable.testing.contracts.bus import BusContract
     from durable.testing.contracts.queue import QueueContract
     from durable.testing.contracts.store import StoreContract
+    from durable.testing.crash import CrashReport, crash_everywhere
     from durable.testing.env import DurableEnv
+    from durable.testing.simulation.simulate import SimulationReport, simulate
 
-__all__ = ["BusContract", "DurableEnv", "QueueContract", "StoreContract"]
+__all__ = [
+    "BusContract",
+    "CrashReport",
+    "DurableEnv",
+    "QueueContract",
+    "SimulationReport",
+    "StoreContract",
+    "crash_everywhere",
+    "simulate",
+]
 
 _MODULES = {
     "BusContract": "contracts.bus",
+    "CrashReport": "crash",
     "DurableEnv": "env",
     "QueueContract": "contracts.queue",
+    "SimulationReport": "simulation.simulate",
     "StoreContract": "contracts.store",
+    "crash_everywhere": "crash",
+    "simulate": "simulation.simulate",
 }
 
 
