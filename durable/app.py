@@ -36,7 +36,7 @@ from durable.protocols import DurableQueue, DurableStore, EventBus
 from durable.redact import redact_url
 from durable.retry import Retry
 from durable.signals import Signal
-from durable.worker import Worker, WorkerSettings
+from durable.worker import Heart, MakePulse, Worker, WorkerSettings
 from durable.workflow import AnyWorkflow, Registry, Workflow
 
 In = TypeVar("In")
@@ -84,6 +84,7 @@ class Durable:
         ids: Ids | None = None,
         stubs: Stubs | None = None,
         forgetful: bool = False,
+        pulse: MakePulse = Heart,
     ) -> None:
         self._registry = Registry(workflows)
         self._namespace = check_namespace(namespace)
@@ -93,6 +94,7 @@ class Durable:
         self._worker_wanted = worker
         self._deps = deps
         self._stubs = stubs
+        self._pulse: MakePulse = pulse
         self._settings = WorkerSettings(
             queues=tuple(check_own_name(name, "queue") for name in queues),
             concurrency=_at_least_one("concurrency", concurrency),
@@ -170,6 +172,7 @@ class Durable:
                     look=self._queue.look if isinstance(self._queue, ReadyQueue) else None,
                     deps=deps,
                     stubs=self._stubs,
+                    pulse=self._pulse,
                 )
                 stack.push_async_callback(self._worker.stop)
                 await self._worker.start()

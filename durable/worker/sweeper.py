@@ -96,6 +96,7 @@ class Sweeper:
         if sweeping:
             self._swept_at = now
             self._dispatcher.forget_old()
+            self._dispatcher.look_after_claims()
             work += [self._look_at_leases(), self._look_for_news()]
         try:
             await _together(work)
