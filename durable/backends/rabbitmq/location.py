@@ -28,8 +28,8 @@ class Location:
     def parse(cls, url: str) -> Location:
         """Raises: `ConfigurationError` when the URL means nothing to this backend."""
         shown = redact_url(url)
-        parts = urlsplit(url)
         try:
+            parts = urlsplit(url)
             has_host = bool(parts.hostname)
             parts.port  # noqa: B018 it raises
         except ValueError as error:
