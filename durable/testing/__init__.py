@@ -1,6 +1,7 @@
 """What tests are made of: a world for a workflow, and the conformance suites of backends.
 
-`StoreContract`, `QueueContract` and `BusContract` need pytest, and import it only when they are asked for.
+`StoreContract`, `QueueContract` and `BusContract` need pytest, and `StoreModel` needs hypothesis; they import it only
+when they are asked for.
 """
 
 from __future__ import annotations
@@ -13,14 +14,17 @@ if TYPE_CHECKING:
     from durable.testing.contracts.queue import QueueContract
     from durable.testing.contracts.store import StoreContract
     from durable.testing.env import DurableEnv
+    from durable.testing.model import StoreModel, World
 
-__all__ = ["BusContract", "DurableEnv", "QueueContract", "StoreContract"]
+__all__ = ["BusContract", "DurableEnv", "QueueContract", "StoreContract", "StoreModel", "World"]
 
 _MODULES = {
     "BusContract": "contracts.bus",
     "DurableEnv": "env",
     "QueueContract": "contracts.queue",
     "StoreContract": "contracts.store",
+    "StoreModel": "model",
+    "World": "model",
 }
 
 
