@@ -1,6 +1,7 @@
 """What tests are made of: worlds for a workflow, and the conformance suites of backends.
 
-`StoreContract`, `QueueContract` and `BusContract` need pytest, and import it only when they are asked for.
+`StoreContract`, `QueueContract` and `BusContract` need pytest, and `StoreModel` needs hypothesis; they import it only
+when they are asked for.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from durable.testing.crash import CrashReport, crash_everywhere
     from durable.testing.env import DurableEnv
     from durable.testing.histories import read_histories, replay_history, restore
+    from durable.testing.model import StoreModel, World
     from durable.testing.simulation.simulate import SimulationReport, simulate
 
 __all__ = [
@@ -24,6 +26,8 @@ __all__ = [
     "QueueContract",
     "SimulationReport",
     "StoreContract",
+    "StoreModel",
+    "World",
     "crash_everywhere",
     "read_histories",
     "replay_history",
@@ -43,6 +47,8 @@ _MODULES = {
     "restore": "histories",
     "crash_everywhere": "crash",
     "simulate": "simulation.simulate",
+    "StoreModel": "model",
+    "World": "model",
 }
 
 

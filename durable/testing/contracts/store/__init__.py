@@ -15,6 +15,7 @@ from durable.testing.contracts.store.ringing import Ringing
 from durable.testing.contracts.store.sending import Sending
 from durable.testing.contracts.store.states import NextStates
 from durable.testing.contracts.store.takeover import Takeover
+from durable.testing.contracts.store.texts import HostileTexts
 from durable.testing.contracts.store.timers import Timers
 from durable.testing.contracts.store.values import HostileValues
 from durable.testing.contracts.store.watching import Watching
@@ -38,6 +39,7 @@ class StoreContract(
     Reading,
     Pruning,
     HostileValues,
+    HostileTexts,
     Repeats,
     Concurrency,
     Processes,
