@@ -7,12 +7,14 @@
     Durable, Handle                              where it runs          durable.app, durable.handle
     Execution, ExecutionDetail ...               what is known of it    durable.models
     DurableError ...                             what can go wrong      durable.errors
+    describe, WorkflowShape                      what may happen        durable.describe
 
 Backends implement the three ports of `durable.protocols`. Tests use `durable.testing`.
 """
 
 from durable.app import Durable
 from durable.context import Branch, Context
+from durable.describe import WorkflowShape, describe
 from durable.errors import (
     CompensationFailed,
     ConfigurationError,
@@ -116,8 +118,10 @@ __all__ = [
     "WaitTimeout",
     "Workflow",
     "WorkflowInfo",
+    "WorkflowShape",
     "WrongStatus",
     "current_step",
+    "describe",
     "step",
     "workflow",
 ]

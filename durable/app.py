@@ -15,6 +15,7 @@ from durable.backends import backend_for
 from durable.backends.ready_queue import ReadyQueue
 from durable.client import Client
 from durable.clock import Clock, SystemClock
+from durable.describe import WorkflowShape, describe
 from durable.duration import Duration, to_instant_ms, to_ms
 from durable.engine.attempt import Stubs
 from durable.errors import ConfigurationError, InvalidInput, NotRunning
@@ -366,6 +367,10 @@ class Durable:
             UnknownWorkflow: it is not registered here; the hint names the closest one that is.
         """
         return self._registry.find(name, version)
+
+    def describe(self, workflow: AnyWorkflow) -> WorkflowShape:
+        """What may happen in a workflow, read from its source: the same as `durable.describe(workflow)`."""
+        return describe(workflow)
 
     # ---- within
 
