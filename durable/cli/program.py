@@ -11,7 +11,7 @@ from typing import Annotated, TextIO
 import typer
 
 from durable import __version__
-from durable.cli import acts, demo, doctor, executions, show, start, worker
+from durable.cli import acts, demo, describe, doctor, executions, show, start, worker
 from durable.cli.exits import ExitCode, exit_code, hint_for, tell
 from durable.errors import DurableError
 
@@ -30,6 +30,7 @@ program.command("show")(show.show)
 program.command("signal")(acts.signal)
 program.command("cancel")(acts.cancel)
 program.command("retry")(acts.retry)
+program.command("describe")(describe.describe)
 program.command("prune")(acts.prune)
 program.command("doctor")(doctor.doctor)
 
