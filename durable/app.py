@@ -15,6 +15,7 @@ from durable.backends import backend_for
 from durable.backends.ready_queue import ReadyQueue
 from durable.client import Client
 from durable.clock import Clock, SystemClock
+from durable.describe import WorkflowShape, describe
 from durable.duration import Duration, to_instant_ms, to_ms
 from durable.engine.attempt import Stubs
 from durable.engine.rehearsal import Verdict, rehearse, unknown_workflow
@@ -401,6 +402,10 @@ class Durable:
                 return await rehearse(workflow, history, deps=deps)
 
             yield replay
+
+    def describe(self, workflow: AnyWorkflow) -> WorkflowShape:
+        """What may happen in a workflow, read from its source: the same as `durable.describe(workflow)`."""
+        return describe(workflow)
 
     # ---- within
 
