@@ -11,7 +11,7 @@ from typing import Annotated, TextIO
 import typer
 
 from durable import __version__
-from durable.cli import acts, check, demo, doctor, executions, export, show, start, worker
+from durable.cli import acts, check, demo, describe, doctor, executions, export, show, start, worker
 from durable.cli.exits import ExitCode, exit_code, hint_for, tell
 from durable.errors import DurableError
 
@@ -31,6 +31,7 @@ program.command("signal")(acts.signal)
 program.command("cancel")(acts.cancel)
 program.command("retry")(acts.retry)
 program.command("check")(check.check)
+program.command("describe")(describe.describe)
 program.command("export")(export.export)
 program.command("prune")(acts.prune)
 program.command("doctor")(doctor.doctor)
