@@ -254,7 +254,7 @@ async def test_bad_durations_of_a_wait_are_refused(world: World, timeout: Any) -
         {"queue": "rollback:x"},
         {"timeout": "x"},
         {"retry": 0},
-        {"priority": "high"},
+        {"priority": "a..b"},
         {"tags": {"a": 1}},
     ],
     ids=repr,
