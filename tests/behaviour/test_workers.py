@@ -245,7 +245,7 @@ async def test_waiting_executions_are_not_replayed_because_a_worker_died(world: 
     second = await world.node(patient, lease=0.3, sweep=0.05)
     times = len(begun)
     sweeps = second.worker.sweeper
-    await until(lambda: first.worker.id not in sweeps._live.workers)
+    await until(lambda: first.worker.id not in sweeps._leases.live.workers)
     assert len(begun) == times
     store.heal()
     assert (await second.status(handle.id)).status == "waiting"
