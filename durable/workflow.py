@@ -30,6 +30,7 @@ from durable.codec import Schema
 from durable.duration import Duration, to_ms
 from durable.errors import ConfigurationError, InvalidInput, UnknownWorkflow
 from durable.flow_control import Batch, Concurrency, Debounce, FlowControl, Key, RateLimit, Rules, Throttle
+from durable.matching import check_path
 from durable.models import Failure, WorkflowInfo
 from durable.names import check_name, check_own_name, check_priority, check_tags
 from durable.retry import Retry
@@ -105,9 +106,7 @@ class Workflow(Generic[In_contra, Out_co]):
         """Of the run as a whole."""
         self.timeout_ms = None if timeout is None else to_ms(timeout, what=f"timeout of workflow {self.name}")
         """Of the execution, from its creation on and across its attempts."""
-        self.priority = (
-            priority if isinstance(priority, str) or callable(priority) else check_priority(priority)
-        )
+        self.priority = _priority(priority, self.name)
         """Greater goes first. A path into the input or a function of it gives each execution its own."""
         self.tags: Mapping[str, str] = MappingProxyType(dict(check_tags(tags or {})))
         self.rollback: Rollback = _rollback(rollback, self.name)
@@ -402,6 +401,12 @@ def _rollback(rollback: Rollback, name: str) -> Rollback:
             f"rollback of workflow {name} is {shown(rollback)}", 'it is "manual" or "on_failure"'
         )
     return rollback
+
+
+def _priority(priority: int | Key, name: str) -> int | Key:
+    if isinstance(priority, str):
+        return check_path(priority, f"the priority of workflow {name}")
+    return priority if callable(priority) else check_priority(priority)
 
 
 def _triggers(on: Sequence[Trigger], name: str) -> Iterator[On | Cron | Every]:
