@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Final
 
 import pytest
@@ -25,12 +26,16 @@ from durable.protocols import (
     Claimed,
     Close,
     Continue,
+    Emit,
+    Listen,
     Live,
     NotClaimed,
     Outcome,
     Park,
     Ready,
     Run,
+    ScheduleRow,
+    Unlisten,
     Watch,
     WorkerInfo,
 )
@@ -63,6 +68,7 @@ pytestmark = pytest.mark.anyio
 PARTITIONS: Final = 2
 PARK: Final = Park(ExecutionStatus.WAITING)
 DONE: Final = Close(ExecutionStatus.COMPLETED, b"42")
+LISTEN: Final = Listen("paid", "wait", "o=1", "order")
 RETRY: Final = Ready(2**53, ExecutionStatus.RETRYING, attempt=2)
 
 
@@ -214,6 +220,61 @@ async def _telling(store: RedisStore, space: Keyspace) -> tuple[Sequence[str], A
     return keys.tell, _letter(store, Letter(keys.part, b"1-1", "target", "", ended))
 
 
+def _hearing(listen: Listen) -> Scenario:
+    async def scenario(store: RedisStore, space: Keyspace) -> tuple[Sequence[str], Act]:
+        await (await own(store)).commit(PARK, out=[LISTEN, replace(LISTEN, step_id="other", shape="tenant")])
+        event = Emit("e", "paid", b"", ["order"], ["o=1"], [new()])
+        if listen.seen is None:
+            return space.of_events("paid").all, lambda: store.send([event], op_id="op")
+        await store.send([event], op_id="op")
+        target = await own(store)
+        letter = Letter(space.of(target.id).part, b"1-1", target.id, "", listen)
+        return space.of_events("paid").all, _letter(store, letter)
+
+    return scenario
+
+
+async def _listening_no_more(store: RedisStore, space: Keyspace) -> tuple[Sequence[str], Act]:
+    owner = await own(store)
+    await owner.commit(PARK, out=[LISTEN])
+    letter = Letter(space.of(owner.id).part, b"9999999999999-1", owner.id, "", Unlisten("paid", "wait"))
+    return space.of_events("paid").unlisten, _letter(store, letter)
+
+
+async def _outdating(store: RedisStore, space: Keyspace) -> tuple[Sequence[str], Act]:
+    await store.send([Emit("e", "paid", b"")], op_id="op")
+    return space.of_events("paid").all, lambda: store.prune_events(before=2**53, limit=10)
+
+
+async def _leaving(store: RedisStore, space: Keyspace) -> tuple[Sequence[str], Act]:
+    events = [Emit("e", "paid", b""), Emit("f", "refunded", b"")]
+    part = space.of_events("paid").part
+    return (part.outbox,), lambda: store.send(events, op_id="op")
+
+
+async def _scheduling(store: RedisStore, space: Keyspace) -> tuple[Sequence[str], Act]:
+    keys = space.schedules
+    daily = ScheduleRow("daily", b"", LATER)
+    declared = (keys.rows, keys.ids, keys.due, keys.answers, keys.part.outbox)
+    return declared, lambda: store.save_schedule(daily, op_id="op", starts=[new()])
+
+
+async def _unscheduling(store: RedisStore, space: Keyspace) -> tuple[Sequence[str], Act]:
+    keys = space.schedules
+    await store.save_schedule(ScheduleRow("daily", b"", LATER), op_id="op")
+    return (keys.rows, keys.ids, keys.due, keys.answers), lambda: store.remove_schedule("daily")
+
+
+async def _ending_what_listens(store: RedisStore, space: Keyspace) -> tuple[Sequence[str], Act]:
+    target = await create(store, listens=[replace(LISTEN, cancel=b"why", seen=None)], timeout_ms=LATER)
+    return space.of(target).post, lambda: store.post(target, cancel())
+
+
+async def _creating_what_listens(store: RedisStore, space: Keyspace) -> tuple[Sequence[str], Act]:
+    spec = new(listens=[LISTEN])
+    return space.of(spec.id).create, lambda: store.create(spec, op_id="op")
+
+
 Scenario = Callable[[RedisStore, Keyspace], Awaitable[tuple[Sequence[str], Act]]]
 SCENARIOS: dict[str, Scenario] = {
     "create": _creating,
@@ -231,6 +292,15 @@ SCENARIOS: dict[str, Scenario] = {
     "due": _ringing,
     "prune": _pruning,
     "watch": _watching,
+    "emit": _hearing(replace(LISTEN, seen=None)),
+    "listen": _hearing(LISTEN),
+    "unlisten": _listening_no_more,
+    "outdate": _outdating,
+    "leave": _leaving,
+    "schedule": _scheduling,
+    "unschedule": _unscheduling,
+    "cancel a listener": _ending_what_listens,
+    "create a listener": _creating_what_listens,
     "tell": _telling,
 }
 

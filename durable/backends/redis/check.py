@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Final, final
+from typing import final
 
+from durable.backends.redis.check_events import about_events
 from durable.backends.redis.keys import Partition
+from durable.backends.redis.pages import scan
 from durable.backends.redis.records import (
     STATUS_LETTERS,
-    as_bytes,
-    as_list,
     as_pairs,
     as_words,
     unpack_consumed,
@@ -24,15 +23,13 @@ from durable.backends.redis.verbs import Verbs, worker_place
 from durable.backends.redis.wire import Word
 from durable.protocols import TIMEOUT_TIMER, ExecutionRow, State
 
-_SPECIAL: Final = re.compile(r"([\\*?\[\]^])")
-
 
 async def contradictions(verbs: Verbs) -> Sequence[str]:
     """A sentence for each."""
     found: list[str] = []
     for part in verbs.space.partitions:
         found += [f"partition {part.number}: {sentence}" async for sentence in _in_partition(verbs, part)]
-    return found
+    return [*found, *[sentence async for sentence in about_events(verbs)]]
 
 
 @final
@@ -48,7 +45,7 @@ class _Own:
 
 
 async def _in_partition(verbs: Verbs, part: Partition) -> AsyncIterator[str]:
-    found = {key async for key in _scan(verbs, part)}
+    found = {key async for key in scan(verbs, part, "?:*")}
     executions: dict[str, _Own] = {}
     for key in found:
         letter, _, execution_id = key.removeprefix(part.prefix).partition(":")
@@ -128,8 +125,9 @@ async def _read(verbs: Verbs, execution_id: str, sentences: list[str]) -> _Own:
         ("HGETALL", keys.consumed),
         ("SMEMBERS", keys.timers),
         ("EXISTS", keys.watched),
+        ("EXISTS", keys.listening),
     ]
-    x, history, unread, consumed, timers, watched = await asyncio.gather(
+    x, history, unread, consumed, timers, watched, listening = await asyncio.gather(
         *[verbs.wire.call(*command, key=keys.x) for command in commands]
     )
     fields = dict(as_pairs(x))
@@ -145,6 +143,8 @@ async def _read(verbs: Verbs, execution_id: str, sentences: list[str]) -> _Own:
         sentences.append(f"{row.state}, and {row.status}")
     if own.is_watched and row.state is State.CLOSED:
         sentences.append("watched, though it will never close")
+    if listening and row.state is State.CLOSED:
+        sentences.append("listening, though it has ended")
     if own.timers and row.state is State.CLOSED:
         sentences.append("closed, with timers")
     if any(own.history_flags.get(step) != b"t" for step in own.timers):
@@ -163,18 +163,3 @@ async def _read(verbs: Verbs, execution_id: str, sentences: list[str]) -> _Own:
     if len(set(seqs)) < len(seqs) or max(seqs, default=0) > row.inbox_seq:
         sentences.append("an entry of the inbox is there twice, or not counted")
     return own
-
-
-async def _scan(verbs: Verbs, part: Partition) -> AsyncIterator[str]:
-    """The keys of a partition that belong to single executions, each at least once."""
-    pattern = _SPECIAL.sub(r"\\\1", part.prefix) + "?:*"
-    cursor = b"0"
-    while True:
-        cursor_next, keys = as_list(
-            await verbs.wire.call("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, key=part.index)
-        )
-        for key in as_words(keys):
-            yield key.decode()
-        cursor = as_bytes(cursor_next)
-        if cursor == b"0":
-            return

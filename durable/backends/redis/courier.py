@@ -1,23 +1,35 @@
 """`Courier`: carries what lies in an outbox to those whom it is for.
 
-    commit ─▶ outbox ─▶ deliver ─▶ create / post / watch / tell ─▶ taken off the outbox
+    commit ─▶ outbox ─▶ deliver ─▶ create / post / watch / tell / emit / listen ─▶ taken off the outbox
                  └────── relay ────────────▲
 
-Delivering is idempotent: an execution is created once by its id, a message counts once by its id, an end is told once
-for each time that somebody began to watch. So a letter is taken off only after it was delivered, and whoever dies
-between the two leaves nothing worse than a letter to be delivered again.
+Delivering is idempotent: an execution is created once by its id, a message counts once by its id, an event is stored
+once by its name and id, an end is told once for each time that somebody began to watch, and an event once for each time
+that somebody began to listen. So a letter is taken off only after it was delivered, and whoever dies between the two
+leaves nothing worse than a letter to be delivered again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, final
 
-from durable.backends.redis import scripts
+from durable.backends.redis import events, scripts
+from durable.backends.redis.events import Emitted
 from durable.backends.redis.keys import Partition
-from durable.backends.redis.letters import Ended, Letter, told, unpack_letter
+from durable.backends.redis.letters import (
+    Ended,
+    Heard,
+    Hearer,
+    Letter,
+    Place,
+    Rest,
+    told,
+    unpack_letter,
+)
 from durable.backends.redis.records import (
     as_bytes,
     as_int,
@@ -28,7 +40,24 @@ from durable.backends.redis.records import (
 )
 from durable.backends.redis.verbs import Verbs
 from durable.errors import OutcomeUnknown, StoreFull, StoreUnavailable
-from durable.protocols import Created, Doorbell, Emit, NewExecution, Outcome, Post, Posted, Start, Watch
+from durable.protocols import (
+    Created,
+    Doorbell,
+    Emit,
+    Free,
+    Listen,
+    Message,
+    NewExecution,
+    NotPosted,
+    Outcome,
+    Post,
+    Posted,
+    Receipt,
+    Seek,
+    Start,
+    Unlisten,
+    Watch,
+)
 
 PASSING: Final = (StoreUnavailable, StoreFull, OutcomeUnknown)
 """What keeps a letter from being delivered, until the next relay."""
@@ -42,6 +71,12 @@ class Effects:
 
     doorbells: list[Doorbell] = field(default_factory=list[Doorbell])
     touched: dict[str, None] = field(default_factory=dict[str, None])
+    named: dict[Place, str] = field(default_factory=dict[Place, str])
+    """The executions to which starts have led, where a kept answer names them."""
+
+    def names(self, ids: Sequence[str], places: Sequence[Place]) -> Sequence[str]:
+        """These ids as they are known by now."""
+        return [self.named.get(place, each) for each, place in zip(ids, places, strict=True)]
 
 
 @final
@@ -84,6 +119,14 @@ class Courier:
     async def take_off(self, part: Partition, letters: Sequence[Letter]) -> None:
         if letters:
             entry_ids = [letter.entry_id for letter in letters]
+            await asyncio.gather(
+                *[
+                    self._settle(letter.content, hearer)
+                    for letter in letters
+                    if isinstance(letter.content, Heard)
+                    for hearer in letter.content.hearers
+                ]
+            )
             await self.verbs.wire.call("XDEL", part.outbox, *entry_ids, key=part.outbox)
 
     async def read(
@@ -115,14 +158,8 @@ class Courier:
             case Start(spec):
                 return await self._start(spec, letter, unit[1:], effects)
             case Post(to, message):
-                posted, letters = await self.verbs.post(to, message)
-                if isinstance(posted, Posted):
-                    effects.touched[to] = None
-                    if posted.doorbell is not None:
-                        effects.doorbells.append(posted.doorbell)
-                    done = await self.deliver(letters, effects)
-                    await self.take_off(self.verbs.space.of(to).part, done)
-                elif posted.state is None:
+                posted = await self._post(to, message, effects)
+                if isinstance(posted, NotPosted) and posted.state is None:
                     return _NOBODY
             case Watch():
                 return await self._watch(letter, letter.content, effects)
@@ -133,11 +170,63 @@ class Courier:
                         for watcher, step_id, token in watchers
                     ]
                 )
-            case Emit(event_id, name, data):
-                events = self.verbs.space.partition_of(event_id).events
-                packed = b"%d %b%b" % (len(name.encode()), name.encode(), data)
-                await self.verbs.wire.call("HSETNX", events, event_id, packed, key=events, op_id=event_id)
+            case Emit():
+                # Of a letter that no execution has sent, the incarnation is the operation.
+                op_id = letter.token if letter.sender else letter.incarnation
+                await self.emit(letter.content, op_id, effects)
+            case Listen():
+                await self._deliver_now(await events.listen(self.verbs, letter, letter.content), effects)
+            case Unlisten(event, step_id):
+                await events.unlisten(self.verbs, event, f"{letter.sender}\0{step_id}", letter.entry_id)
+            case Heard():
+                await asyncio.gather(
+                    *[self._tell_hearer(letter.content, hearer, effects) for hearer in letter.content.hearers]
+                )
+            case Rest():
+                await self._deliver_now(await events.tell_rest(self.verbs, letter.content), effects)
+            case Seek() | Free():
+                raise NotImplementedError
         return None
+
+    async def emit(self, event: Emit, op_id: str, effects: Effects) -> Receipt:
+        """Store an event, and deliver what it has for others."""
+        emitted: Emitted = await events.emit(self.verbs, event, op_id)
+        await self._deliver_now(emitted.letters, effects)
+        started = emitted.started
+        if not emitted.duplicate:
+            started = effects.names(started, emitted.places)
+        return Receipt((*started, *emitted.waited), emitted.duplicate)
+
+    async def _deliver_now(self, letters: Sequence[Letter], effects: Effects) -> None:
+        """Deliver what a delivery has put into an outbox, and take it off; what fails is left to the relay."""
+        if letters:
+            done = await self.deliver(letters, effects)
+            with contextlib.suppress(*PASSING):
+                await self.take_off(letters[0].part, done)
+
+    async def _post(
+        self, to: str, message: Message, effects: Effects, heard: tuple[str, str, str] | None = None
+    ) -> Posted | NotPosted:
+        posted, letters = await self.verbs.post(to, message, heard)
+        if isinstance(posted, Posted):
+            effects.touched[to] = None
+            if posted.doorbell is not None:
+                effects.doorbells.append(posted.doorbell)
+            await self._deliver_now(letters, effects)
+        return posted
+
+    async def _tell_hearer(self, heard: Heard, hearer: Hearer, effects: Effects) -> None:
+        """Whoever listens no more gets nothing, and what listens again has another token."""
+        where = (f"{heard.event}\0{hearer.step_id}", hearer.token, "1" if hearer.to_look else "")
+        await self._post(hearer.execution_id, heard.message(hearer), effects, where)
+
+    async def _settle(self, heard: Heard, hearer: Hearer) -> None:
+        """Let the events know that the word has come to one who listened, and knows itself what it listens for."""
+        listener = f"{hearer.execution_id}\0{hearer.step_id}"
+        if hearer.to_look:
+            await events.looked(self.verbs, heard.event, listener, hearer.token, heard.seq)
+        else:
+            await events.unlisten(self.verbs, heard.event, listener, hearer.token)
 
     async def _start(
         self, spec: NewExecution, letter: Letter, watches: Sequence[Letter], effects: Effects
@@ -146,14 +235,20 @@ class Courier:
         for watch in watches:
             assert isinstance(watch.content, Watch)
             watcher = f"{watch.sender}\0{watch.content.step_id}"
-            created, is_new = await self.verbs.start(spec, letter.token, watcher, watch.token)
-            if not is_new:
+            started = await self.verbs.start(spec, letter.token, watcher, watch.token)
+            if not started.is_new:
                 await self._watch(watch, watch.content, effects)
             break
         else:
-            created = await self.verbs.create(spec, letter.token)
+            started = await self.verbs.start(spec, letter.token)
+        created, place = started.answer, letter.place
         if isinstance(created, Created) and created.doorbell is not None:
             effects.doorbells.append(created.doorbell)
+        if place is not None:
+            effects.named[place] = created.id
+            if created.id != spec.id:
+                await events.name_start(self.verbs, place, created.id)
+        await self._deliver_now(started.letters, effects)
         return None
 
     async def _watch(self, letter: Letter, watch: Watch, effects: Effects) -> object:

@@ -2,6 +2,7 @@
 
     {ns}:meta                 the schema and the number of partitions
     {ns}:leases {ns}:infos    when each worker's lease ends, and what it says of itself
+    {ns}:paused               queues from which nothing is claimed
 
     {ns:p00}:...              one partition; all its keys are in one slot of a cluster
 
@@ -14,7 +15,20 @@
     y:<id>  set     steps with a timer       q    zset    index for queries: what, created when, id
     w:<id>  hash    who watches it           k    hash    (workflow, key) to id
                                              o    stream  outbox
-                                             e    hash    events, by id
+    e:<id>  hash    where it listens         en   zset    names of events, by the instant of the oldest
+                                             eu   hash    whom events start, by name and workflow
+
+    el:<name> zset  events of a name: instant, seq, id
+    ev:<name> hash  their data, by id
+    ea:<name> hash  more of each: m<id> its marks, s<id> what it started, w<id> who waited for it
+    eh:<name> hash  who listens for them: execution, step
+    ei:<name> zset  index of those: topic or shape, execution, step
+    es:<name> hash  the last seq and its instant; the shapes
+
+    s         hash  schedules (all in one partition), by id
+    sl        zset  their ids
+    sd        zset  which of them are due, by instant
+    sa        hash  what their last saves started
 
 Members of the zsets without a score are texts whose order is the order of the index.
 """
@@ -44,7 +58,8 @@ class Partition:
     index: str
     keys: str
     outbox: str
-    events: str
+    event_names: str
+    subscribers: str
 
 
 @final
@@ -64,7 +79,10 @@ class Keys:
     @property
     def create(self) -> tuple[str, ...]:
         part = self.part
-        return (self.x, part.keys, part.ready, part.later, part.timers, part.index, self.watched)
+        return (
+            self.x, part.keys, part.ready, part.later, part.timers, part.index, self.watched,
+            self.listening, part.outbox,
+        )  # fmt: skip
 
     @property
     def claim(self) -> tuple[str, ...]:
@@ -82,6 +100,7 @@ class Keys:
         return (
             *self.step, part.owned, part.index, part.closed, part.ready, part.later, part.timers,
             self.timers, self.watched, part.outbox, self.consumed, self.values, self._key("m"),
+            self.listening,
         )  # fmt: skip
 
     @property
@@ -89,7 +108,7 @@ class Keys:
         part = self.part
         return (
             self.x, self.unread, self._key("m"), part.ready, part.rung, part.later, part.index, part.timers,
-            part.closed, self.watched, part.outbox,
+            part.closed, self.watched, part.outbox, self.listening,
         )  # fmt: skip
 
     @property
@@ -132,6 +151,10 @@ class Keys:
         return self._key("w")
 
     @property
+    def listening(self) -> str:
+        return self._key("e")
+
+    @property
     def consumed(self) -> str:
         return self._key("c")
 
@@ -144,22 +167,82 @@ class Keys:
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class EventKeys:
+    """The keys of the events of one name."""
+
+    part: Partition
+    name: str
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return (
+            *self.look, self.listeners, self._key("ei"), self.shapes, self.part.event_names, self.part.outbox
+        )  # fmt: skip
+
+    @property
+    def look(self) -> tuple[str, ...]:
+        return self._key("el"), self.data, self.about
+
+    @property
+    def unlisten(self) -> tuple[str, ...]:
+        return self.listeners, self._key("ei")
+
+    @property
+    def data(self) -> str:
+        return self._key("ev")
+
+    @property
+    def about(self) -> str:
+        return self._key("ea")
+
+    @property
+    def listeners(self) -> str:
+        return self._key("eh")
+
+    @property
+    def shapes(self) -> str:
+        return self._key("es")
+
+    def _key(self, letters: str) -> str:
+        return f"{self.part.prefix}{letters}:{self.name}"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ScheduleKeys:
+    """The keys of all schedules."""
+
+    part: Partition
+    rows: str
+    ids: str
+    due: str
+    answers: str
+
+
+@final
 class Keyspace:
     """The keys of one namespace."""
 
     def __init__(self, namespace: str, partitions: int) -> None:
         self.meta = meta_key(namespace)
         self.leases, self.infos = lease_keys(namespace)
+        self.paused = f"{{{namespace}}}:paused"
         self.partitions = [
             _partition(f"{{{namespace}:p{number:02}}}:", number) for number in range(partitions)
         ]
+        home = self.partition_of("schedules")
+        self.schedules = ScheduleKeys(home, *(home.prefix + name for name in ("s", "sl", "sd", "sa")))
 
     def partition_of(self, text: str) -> Partition:
-        """Where an execution with this id root, or an event with this id, is kept."""
+        """Where an execution with this id root, or the events of this name, are kept."""
         return self.partitions[crc32(text.encode()) % len(self.partitions)]
 
     def of(self, execution_id: str) -> Keys:
         return Keys(self.partition_of(id_root(execution_id)), execution_id)
+
+    def of_events(self, name: str) -> EventKeys:
+        return EventKeys(self.partition_of(name), name)
 
 
 def meta_key(namespace: str) -> str:
@@ -171,6 +254,5 @@ def lease_keys(namespace: str) -> tuple[str, str]:
 
 
 def _partition(prefix: str, number: int) -> Partition:
-    return Partition(
-        number, prefix, *(prefix + name for name in ("r", "l", "g", "t", "own", "d", "q", "k", "o", "e"))
-    )
+    names = ("r", "l", "g", "t", "own", "d", "q", "k", "o", "en", "eu")
+    return Partition(number, prefix, *(prefix + name for name in names))

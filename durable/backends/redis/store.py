@@ -15,7 +15,7 @@ from typing import Final, final
 
 from typing_extensions import override
 
-from durable.backends.redis import pages, reads, scripts, sweeps
+from durable.backends.redis import events as event_log, pages, reads, schedules, scripts, sweeps
 from durable.backends.redis.check import contradictions
 from durable.backends.redis.connect import open_wire
 from durable.backends.redis.courier import PASSING, Courier, Effects
@@ -26,7 +26,7 @@ from durable.backends.redis.location import Location
 from durable.backends.redis.records import as_list
 from durable.backends.redis.verbs import Answer, Verbs
 from durable.backends.redis.wire import RedisWire, Sent
-from durable.errors import ConfigurationError, StoreUnavailable
+from durable.errors import ConfigurationError, OutcomeUnknown, StoreUnavailable
 from durable.models import ExecutionStatus
 from durable.protocols import (
     Batch,
@@ -35,28 +35,40 @@ from durable.protocols import (
     Claimed,
     Committed,
     Created,
+    Depth,
     Diverged,
     Doorbell,
+    Due,
     DurableStore,
     Emit,
+    EventRow,
     ExecutionRow,
     Exists,
     Fenced,
     Full,
+    GateRow,
     InboxEntry,
+    Joined,
     Live,
+    Looked,
     Message,
     NewExecution,
     NotClaimed,
     NotPosted,
+    Plan,
     Posted,
     Query,
+    Receipt,
     Rows,
+    Saved,
+    ScheduleRow,
+    Sent as SentEvents,
+    Subscriber,
     Ticked,
     Wanted,
 )
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 DEFAULT_PARTITIONS: Final = 16
 _FEWEST_PARTITIONS: Final = 2
 """With one, nobody would relay what a process that died had put into the outbox."""
@@ -141,8 +153,13 @@ class RedisStore(DurableStore):
     # -- writes
 
     @override
-    async def create(self, spec: NewExecution, *, op_id: str) -> Created | Exists:
-        return await self._is_open.verbs.create(spec, op_id)
+    async def create(self, spec: NewExecution, *, op_id: str) -> Created | Joined | Exists:
+        opened = self._is_open
+        started = await opened.verbs.start(spec, op_id)
+        if not started.letters or not isinstance(started.answer, Created):
+            return started.answer
+        effects = await self._deliver(opened, started.letters)
+        return replace(started.answer, doorbells=tuple(effects.doorbells), touched=tuple(effects.touched))
 
     @override
     async def claim(
@@ -172,8 +189,9 @@ class RedisStore(DurableStore):
     async def post(self, execution_id: str, message: Message) -> Posted | NotPosted:
         opened = self._is_open
         answer, letters = await opened.verbs.post(execution_id, message)
-        if letters:
-            await self._deliver(opened, letters)
+        if letters and isinstance(answer, Posted):
+            effects = await self._deliver(opened, letters)
+            return replace(answer, doorbells=tuple(effects.doorbells))
         return answer
 
     @override
@@ -199,6 +217,66 @@ class RedisStore(DurableStore):
         part = opened.verbs.space.partitions[partition]
         now, more = await opened.courier.relay(part, limit, effects)
         return Ticked(effects.doorbells, tuple(effects.touched), more=more, next_at=None, now=now)
+
+    @override
+    async def send(self, events: Sequence[Emit], *, op_id: str) -> SentEvents:
+        opened = self._is_open
+        effects = Effects()
+        receipts: Sequence[Receipt]
+        if len(events) == 1:
+            receipts = [await opened.courier.emit(events[0], f"{op_id}:0", effects)]
+        elif events:
+            # Those of different names are in different places: they are all in one, before any goes anywhere.
+            letters = await event_log.leave(opened.verbs, events, op_id)
+            try:
+                receipts = await asyncio.gather(
+                    *[
+                        opened.courier.emit(event, f"{op_id}:{number}", effects)
+                        for number, event in enumerate(events)
+                    ]
+                )
+            except PASSING as error:
+                raise OutcomeUnknown(op_id, "they will be sent, but are not yet") from error
+            self._take_off_soon(opened, letters)
+        else:
+            receipts = ()
+        return SentEvents(receipts, tuple(effects.doorbells), tuple(effects.touched))
+
+    @override
+    async def subscribe(self, add: Sequence[Subscriber], remove: Sequence[Subscriber] = ()) -> None:
+        await event_log.subscribe(self._is_open.verbs, add, remove)
+
+    @override
+    async def save_schedule(
+        self, row: ScheduleRow, *, op_id: str, starts: Sequence[NewExecution] = ()
+    ) -> Saved | None:
+        opened = self._is_open
+        kept = await schedules.save(opened.verbs, row, op_id, starts)
+        if kept is None:
+            return None
+        if not kept.letters:
+            return Saved(kept.ver, kept.execution_ids, ())
+        effects = await self._deliver(opened, kept.letters)
+        ids = effects.names(kept.execution_ids, kept.places)
+        return Saved(kept.ver, ids, tuple(effects.doorbells), tuple(effects.touched))
+
+    @override
+    async def remove_schedule(self, schedule_id: str) -> bool:
+        return await schedules.remove(self._is_open.verbs, schedule_id)
+
+    @override
+    async def set_limit(self, rule: str, limit: int | None) -> None:
+        raise NotImplementedError
+
+    @override
+    async def pause_queue(self, queue: str, paused: bool) -> None:
+        verbs = self._is_open.verbs
+        key = verbs.space.paused
+        await verbs.wire.call("SADD" if paused else "SREM", key, queue, key=key, op_id="pause")
+
+    @override
+    async def prune_events(self, *, before: int, limit: int) -> int:
+        return await event_log.prune(self._is_open.verbs, before, limit)
 
     @override
     async def prune(self, *, before: int, status: Sequence[ExecutionStatus], limit: int) -> int:
@@ -240,8 +318,56 @@ class RedisStore(DurableStore):
         return await reads.counts(self._is_open.verbs)
 
     @override
-    async def event(self, event_id: str) -> Emit | None:
-        return await reads.event(self._is_open.verbs, event_id)
+    async def event(self, name: str, event_id: str) -> EventRow | None:
+        return await event_log.event(self._is_open.verbs, name, event_id)
+
+    @override
+    async def plan(self, event: str) -> Plan:
+        return await event_log.plan(self._is_open.verbs, event)
+
+    @override
+    async def look(
+        self, event: str, *, shape: str, topic: str, since: int, after: int = 0, limit: int = 100
+    ) -> Looked:
+        return await event_log.look(
+            self._is_open.verbs, event, shape=shape, topic=topic, since=since, after=after, limit=limit
+        )
+
+    @override
+    async def subscribers(self) -> Sequence[Subscriber]:
+        return await event_log.subscribers(self._is_open.verbs)
+
+    @override
+    async def schedule(self, schedule_id: str) -> ScheduleRow | None:
+        return await schedules.row(self._is_open.verbs, schedule_id)
+
+    @override
+    async def schedules(self, *, after: str = "", limit: int = 100) -> Sequence[ScheduleRow]:
+        return await schedules.page(self._is_open.verbs, after, limit)
+
+    @override
+    async def due_schedules(self, *, limit: int) -> Due:
+        return await schedules.due(self._is_open.verbs, limit)
+
+    @override
+    async def gate(self, name: str) -> GateRow | None:
+        raise NotImplementedError
+
+    @override
+    async def gates(self, *, after: str = "", limit: int = 100) -> Sequence[GateRow]:
+        raise NotImplementedError
+
+    @override
+    async def limits(self) -> Mapping[str, int]:
+        raise NotImplementedError
+
+    @override
+    async def paused_queues(self) -> Sequence[str]:
+        return await reads.paused_queues(self._is_open.verbs)
+
+    @override
+    async def depths(self) -> Sequence[Depth]:
+        raise NotImplementedError
 
     @override
     async def check(self) -> Sequence[str]:
@@ -290,10 +416,13 @@ class RedisStore(DurableStore):
             if len(done) < len(letters):
                 await opened.courier.relay(part, _RELAYED_AT_ONCE, effects)
             else:
-                self._read.setdefault(part.number, []).extend(done)
-                if self._chore is None:
-                    self._chore = asyncio.create_task(self._take_off(opened), name="durable.redis.outbox")
+                self._take_off_soon(opened, done)
         return effects
+
+    def _take_off_soon(self, opened: _Open, done: Sequence[Letter]) -> None:
+        self._read.setdefault(done[0].part.number, []).extend(done)
+        if self._chore is None:
+            self._chore = asyncio.create_task(self._take_off(opened), name="durable.redis.outbox")
 
     async def _take_off(self, opened: _Open) -> None:
         """Take delivered letters off their outboxes, as many as there are in a turn of the loop."""

@@ -72,6 +72,15 @@ class Answer:
     letters: Sequence[Letter] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What became of a start, whether it was created just now, and what it put into the outbox."""
+
+    answer: Created | Exists
+    is_new: bool = False
+    letters: Sequence[Letter] = ()
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class Verbs:
@@ -81,14 +90,10 @@ class Verbs:
     space: Keyspace
     max_unread: int = field(default=MAX_UNREAD)
 
-    async def create(self, spec: NewExecution, op_id: str) -> Created | Exists:
-        answer, _ = await self.start(spec, op_id)
-        return answer
-
-    async def start(
-        self, spec: NewExecution, op_id: str, watcher: str = "", token: str = ""
-    ) -> tuple[Created | Exists, bool]:
-        """Create it, watched from the beginning if there is a watcher; was it created just now?"""
+    async def start(self, spec: NewExecution, op_id: str, watcher: str = "", token: str = "") -> Started:
+        """Create it, watched from the beginning if there is a watcher."""
+        if spec.gates or spec.join is not None:
+            raise NotImplementedError
         keys = self.space.of(spec.id)
         args: list[Word] = [
             spec.id,
@@ -107,20 +112,27 @@ class Verbs:
             watcher,
             token,
         ]
+        listens = [pack_out(listen) for listen in spec.listens]
         holder = ""
         declared: tuple[str, ...] = keys.create
         while True:
-            code, *rest = as_list(await self.wire.run(scripts.CREATE, declared, [*args, holder], op_id=op_id))
+            code, *rest = as_list(
+                await self.wire.run(scripts.CREATE, declared, [*args, holder, *listens], op_id=op_id)
+            )
             if code != b"k":
                 break
             # Another execution has the key. Its record has to be declared, so that the script can look at it.
             holder = as_bytes(rest[0]).decode()
             declared = (*keys.create, f"{keys.part.prefix}x:{holder}")
         if code == b"e":
-            return Exists(as_bytes(rest[0]).decode(), bool(rest[1])), False
-        execution_id, created_at, is_new = rest
+            return Started(Exists(as_bytes(rest[0]).decode(), bool(rest[1])))
+        execution_id, created_at, is_new, *letters = rest
         created_at = created_at if isinstance(created_at, int) else int(as_bytes(created_at))
-        return _created(spec, as_bytes(execution_id).decode(), created_at), bool(is_new)
+        return Started(
+            _created(spec, as_bytes(execution_id).decode(), created_at),
+            bool(is_new),
+            [unpack_letter(keys.part, entry) for entries in letters for entry in as_list(entries)],
+        )
 
     async def claim(
         self, execution_id: str, nonce: str, worker: str, have_op: str | None
@@ -196,8 +208,13 @@ class Verbs:
             letters,
         )
 
-    async def post(self, execution_id: str, message: Message) -> tuple[Posted | NotPosted, Sequence[Letter]]:
-        """Raises: `StoreFull`."""
+    async def post(
+        self, execution_id: str, message: Message, heard: tuple[str, str, str] | None = None
+    ) -> tuple[Posted | NotPosted, Sequence[Letter]]:
+        """Post it; if it was heard, only to who listens still (where, since which letter, and whether it goes on).
+
+        Raises: `StoreFull`.
+        """
         keys = self.space.of(execution_id)
         is_cancel = message.kind is MessageKind.CANCEL
         reply = await self.wire.run(
@@ -211,6 +228,7 @@ class Verbs:
                 pack_message(message),
                 pack_optional(message.data) if is_cancel else "",
                 self.max_unread if message.kind.refusable else _ANY_NUMBER,
+                *(heard or ()),
             ),
             op_id=message.id,
         )

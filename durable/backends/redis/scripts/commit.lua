@@ -1,7 +1,7 @@
 -- Write a batch and move on. The caller declares the first three keys only when it believes that they are enough;
 -- when they are not, it is told so ('?') before anything is written, and comes again with all of them.
-local x, history, unread, owned, index, closed, ready, later, timers, mine, watched, outbox, consumed, values, seen_ids =
-  unpack(KEYS)
+local x, history, unread, owned, index, closed, ready, later, timers, mine, watched, outbox, consumed, values, seen_ids,
+  listening = unpack(KEYS)
 local id, nonce, ver, op, seen, next = unpack(ARGV, 1, 6)
 local n_records, n_drop, n_consume, n_values, n_out =
   tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
@@ -88,11 +88,12 @@ if inbox_seq > tonumber(seen) then
 end
 
 local leaves = next ~= 'u' and not (next == 'p' and #news > 0)
-local created, rank, owned_at, worker, has_timers, has_watchers, deadline, workflow, attempt, generation
+local created, rank, owned_at, worker, has_timers, has_watchers, deadline, workflow, attempt, generation, listens
 local own_timers, watchers = {}, {}
 if owned then
-  created, rank, owned_at, worker, has_timers, has_watchers, deadline, workflow, attempt, generation = unpack(call(
-    'HMGET', x, 'ca', 'rk', 'oa', 'wk', 'tc', 'wc', 'dl', 'wf', 'at', 'ge'))
+  created, rank, owned_at, worker, has_timers, has_watchers, deadline, workflow, attempt, generation, listens = unpack(call(
+    'HMGET', x, 'ca', 'rk', 'oa', 'wk', 'tc', 'wc', 'dl', 'wf', 'at', 'ge', 'ls'))
+  listens = listens == '1'
   if leaves then
     sound(owned, index)
     if next == 'c' then sound(closed) end
@@ -105,7 +106,8 @@ if owned then
     sound(timers)
     call('SCARD', mine)
   end
-  if n_out > 0 or #watchers > 0 then call('XLEN', outbox) end
+  if n_out > 0 or #watchers > 0 or listens then call('XLEN', outbox) end
+  if n_out > 0 or listens then call('HLEN', listening) end
   if n_consume > 0 then
     call('HLEN', consumed)
     call('SCARD', seen_ids)
@@ -172,7 +174,15 @@ local sent = {}
 if n_out > 0 then
   local incarnation = call('HGET', x, 'cop')
   for i = 1, n_out do
-    sent[i] = call('XADD', outbox, '*', 'k', 'O', 'i', id, 'c', incarnation, 'd', ARGV[at_out + i])
+    local out = ARGV[at_out + i]
+    sent[i] = call('XADD', outbox, '*', 'k', 'O', 'i', id, 'c', incarnation, 'd', out)
+    local field, kind, begins = listening_of(out)
+    if begins then
+      call('HSET', listening, field, kind .. sent[i])
+      listens = true
+    elseif field then
+      call('HDEL', listening, field)
+    end
   end
   sent[n_out + 1] = incarnation
 end
@@ -185,6 +195,7 @@ end
 if n_records > 0 then set('hq', int(history_seq)) end
 if crashes and crashes ~= '0' then set('cr', 0) end
 if sets_timer and not has_timers then set('tc', 1) end
+if listens and n_out > 0 then set('ls', 1) end
 
 local doorbell, told = '', {}
 if leaves then
@@ -220,6 +231,10 @@ if leaves then
     set('ge', int((generation or 0) + 1))
     set('at', 1)
     call('UNLINK', history, consumed, values)
+  end
+  if listens and (next == 'c' or next == 'n') then
+    stop_listening(id, call('HGET', x, 'cop'), listening, outbox, told, next == 'n')
+    if next == 'c' then set('ls', '') end
   end
   if #own_timers > 0 then
     local members = {}

@@ -1,7 +1,8 @@
 -- Store an execution, if its id and its key are free; with who watches it from the beginning, if anybody does.
-local x, keys, ready, later, timers, index, watched, holder_x = unpack(KEYS)
+local x, keys, ready, later, timers, index, watched, listening, outbox, holder_x = unpack(KEYS)
 local id, op, key, may_reuse, digest, delay, at, timeout, spec, input, rank, prefixes, workflow, watcher, token,
-  holder_known = unpack(ARGV)
+  holder_known = unpack(ARGV, 1, 16)
+local AT_LISTENS = 17
 
 local known = call('HMGET', x, 'cop', 'ca', 'ih')
 if known[1] == op then return {'c', id, known[2], 0} end
@@ -40,6 +41,23 @@ if watcher ~= '' then
   fields[#fields + 1] = 1
 end
 
+local letters = {}
+if ARGV[AT_LISTENS] then
+  call('HLEN', listening)
+  call('XLEN', outbox)
+  fields[#fields + 1] = 'ls'
+  fields[#fields + 1] = 1
+end
+
+-- From here on nothing can fail.
+
+for i = AT_LISTENS, #ARGV do
+  local letter = {'k', 'O', 'i', id, 'c', op, 'd', ARGV[i]}
+  local entry = call('XADD', outbox, '*', unpack(letter))
+  local field, kind = listening_of(ARGV[i])
+  call('HSET', listening, field, kind .. entry)
+  letters[#letters + 1] = {entry, letter}
+end
 if timeout ~= '' then
   local deadline = now + tonumber(timeout)
   fields[#fields + 1] = 'dl'
@@ -51,4 +69,4 @@ if watcher ~= '' then call('HSET', watched, watcher, token) end
 if key ~= '' then call('HSET', keys, key, id) end
 call('ZADD', index, unpack(entries))
 call('ZADD', place, place == ready and 0 or available, bell(rank, available, id))
-return {'c', id, now, 1}
+return {'c', id, now, 1, letters}

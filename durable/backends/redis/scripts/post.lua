@@ -1,11 +1,13 @@
 -- Append a message to the inbox, and wake the execution if its state is within reach.
-local x, unread, seen_ids, ready, rung, later, index, timers, closed, watched, outbox = unpack(KEYS)
-local id, message_id, kind, reach, packed, data, max_unread = unpack(ARGV)
+local x, unread, seen_ids, ready, rung, later, index, timers, closed, watched, outbox, listening = unpack(KEYS)
+local id, message_id, kind, reach, packed, data, max_unread, heard, token, is_look = unpack(ARGV)
 
 local state, inbox_seq, available, started, status, created, rank, crashes, deadline, has_watchers, workflow, attempt,
-  finished = unpack(call('HMGET', x,
-    'st', 'iq', 'av', 'sa', 'su', 'ca', 'rk', 'cr', 'dl', 'wc', 'wf', 'at', 'fa'))
+  finished, listens = unpack(call('HMGET', x,
+    'st', 'iq', 'av', 'sa', 'su', 'ca', 'rk', 'cr', 'dl', 'wc', 'wf', 'at', 'fa', 'ls'))
 if not state then return {'-'} end
+-- What it listened for is for it while it listens still, since that very letter.
+if heard and string.sub(call('HGET', listening, heard) or '', 2) ~= token then return {'-'} end
 if call('SISMEMBER', seen_ids, 'i' .. message_id) == 1 then return {'=', state} end
 if state == 'c' and reach ~= 'c' then return {'x'} end
 inbox_seq = tonumber(inbox_seq or 0)
@@ -27,10 +29,16 @@ if closes and has_watchers then
   watchers = call('HGETALL', watched)
   call('XLEN', outbox)
 end
+listens = closes and listens == '1'
+if listens then
+  call('HLEN', listening)
+  call('XLEN', outbox)
+end
 if closes or wakes then sound(ready, rung, later, index, closed, timers) end
 
 -- From here on nothing can fail.
 
+if heard and is_look == '' then call('HDEL', listening, heard) end
 call('SADD', seen_ids, 'i' .. message_id)
 call('ZADD', unread, inbox_seq + 1, int(inbox_seq + 1) .. ' ' .. int(now) .. ' ' .. packed)
 if (closes or wakes) and state == 'r' then unready(bell(rank, available, id, crashes), ready, rung, later) end
@@ -44,6 +52,10 @@ if closes then
   if #watchers > 0 then
     told = tell_watchers(id, 'x', workflow, attempt or 1, data, watchers, watched, outbox)
     set('wc', '')
+  end
+  if listens then
+    stop_listening(id, call('HGET', x, 'cop'), listening, outbox, told)
+    set('ls', '')
   end
 elseif wakes then
   if state == 'c' then

@@ -30,6 +30,10 @@ local function many(command, key, items)
   end
 end
 
+local function put(list, ...)
+  for _, each in ipairs({...}) do list[#list + 1] = each end
+end
+
 -- A doorbell, as it stands in the ready index: its lane and priority, since when it is ready, the id, the crashes.
 local function bell(rank, since, id, crashes)
   return rank .. wide(since) .. id .. '\0' .. (crashes or '0')
@@ -51,4 +55,37 @@ local function tell_watchers(id, status, workflow, attempt, data, watchers, watc
   end
   call('UNLINK', watched)
   return told
+end
+
+-- Is the first of two entries of an outbox the later one?
+local function is_later(one, other)
+  local at, number = string.match(one, '^(%d+)-(%d+)$')
+  local its_at, its_number = string.match(other, '^(%d+)-(%d+)$')
+  if at ~= its_at then return tonumber(at) > tonumber(its_at) end
+  return tonumber(number) > tonumber(its_number)
+end
+
+-- Might who listens under these marks wait for an event with those?
+local function concerns(marks, topic, shape)
+  return string.find(marks, topic, 1, true) ~= nil or string.find(marks, shape, 1, true) == nil
+end
+
+-- The field under which it is kept that an execution listens, and the letter of what kind it is ('c': a cancel), of
+-- what a batch has for others; nil of anything but a listening and its end.
+local function listening_of(out)
+  local verb, kind, length, at = string.match(out, '^([LU])(.)(%d+) ()')
+  if verb then return string.sub(out, at, at + length - 1), kind, verb == 'L' end
+end
+
+-- All listening ends, or (`stays`) all but that of cancels. The answer is what was put into the outbox.
+local function stop_listening(id, incarnation, listening, outbox, told, stays)
+  local all = call('HGETALL', listening)
+  for i = 1, #all, 2 do
+    local field = all[i]
+    if not (stays and string.sub(all[i + 1], 1, 1) == 'c') then
+      local fields = {'k', 'O', 'i', id, 'c', incarnation, 'd', 'U-' .. #field .. ' ' .. field}
+      told[#told + 1] = {call('XADD', outbox, '*', unpack(fields)), fields}
+      call('HDEL', listening, field)
+    end
+  end
 end
