@@ -14,11 +14,13 @@ import pytest
 from durable.backends.redis import scripts
 from durable.backends.redis.connect import open_wire
 from durable.backends.redis.courier import Courier, Effects
+from durable.backends.redis.gates import Passing, Word as Passes, pack_gates
 from durable.backends.redis.keys import Keyspace
 from durable.backends.redis.letters import Ended, Letter
 from durable.backends.redis.location import Location
 from durable.backends.redis.preflight import read_info
 from durable.backends.redis.store import RedisStore
+from durable.backends.redis.turnstile import set_limit
 from durable.backends.redis.wire import RedisWire
 from durable.errors import StoreFull, StoreUnavailable
 from durable.models import ExecutionStatus
@@ -27,6 +29,9 @@ from durable.protocols import (
     Close,
     Continue,
     Emit,
+    Gate,
+    GateKind,
+    Join,
     Listen,
     Live,
     NotClaimed,
@@ -37,6 +42,7 @@ from durable.protocols import (
     ScheduleRow,
     Unlisten,
     Watch,
+    WhenFull,
     WorkerInfo,
 )
 from durable.testing.contracts.store.acts import (
@@ -220,6 +226,60 @@ async def _telling(store: RedisStore, space: Keyspace) -> tuple[Sequence[str], A
     return keys.tell, _letter(store, Letter(keys.part, b"1-1", "target", "", ended))
 
 
+GATE: Final = Gate("order/slots", "", GateKind.SLOTS, 1, when_full=WhenFull.REFUSE, refusal=b"full")
+
+
+def _said(word: Passes, execution_id: str, epoch: str, *, is_new: bool = True) -> Passing:
+    gates = [GATE]
+    return Passing(word, execution_id, "", epoch, "2147483647", is_new, "", gates, pack_gates(gates))
+
+
+async def _joining(store: RedisStore, space: Keyspace) -> tuple[Sequence[str], Act]:
+    first, second = [new(id=f"g:{number}", join=Join("g", LATER), gates=[GATE]) for number in range(2)]
+    await store.create(first, op_id="first")
+    keys = space.of("g:1").create
+    return (*keys, space.of("g:0").x), lambda: store.create(second, op_id="second")
+
+
+def _seeking(is_new: bool) -> Scenario:
+    """A gate that is full; it refuses who is new, and lets others wait."""
+
+    async def scenario(store: RedisStore, space: Keyspace) -> tuple[Sequence[str], Act]:
+        await create(store, gates=[GATE])
+        spec, keys = new(), space.of_gate(GATE.name)
+        letter = Letter(keys.part, b"9-9", spec.id, "", _said(Passes.SEEK, spec.id, "9-9", is_new=is_new))
+        return keys.gate, _letter(store, letter)
+
+    return scenario
+
+
+async def _giving_back(store: RedisStore, space: Keyspace) -> tuple[Sequence[str], Act]:
+    first, _ = [await create(store, gates=[replace(GATE, when_full=WhenFull.WAIT)]) for _ in range(2)]
+    keys = space.of_gate(GATE.name)
+    epoch = f"{2**52}-1"
+    return keys.gate, _letter(store, Letter(keys.part, b"9-9", first, "", _said(Passes.END, first, epoch)))
+
+
+def _admitting(word: Passes) -> Scenario:
+    async def scenario(store: RedisStore, space: Keyspace) -> tuple[Sequence[str], Act]:
+        spec = new(gates=[GATE], timeout_ms=LATER)
+        [letter] = (await store.verbs.start(spec, "op")).letters
+        watcher = await own(store)
+        await watcher.send(watcher.batch(PARK, out=[Watch(spec.id, "join")]))
+        said = Letter(letter.part, b"9-9", spec.id, "", _said(word, spec.id, letter.entry_id.decode()))
+        return space.of(spec.id).admit, _letter(store, said)
+
+    return scenario
+
+
+async def _limiting(store: RedisStore, space: Keyspace) -> tuple[Sequence[str], Act]:
+    part = space.of_gate(GATE.name).part
+    await create(store, gates=[GATE])
+    return (part.limits, part.gates, part.timers, part.outbox), lambda: set_limit(
+        store.verbs, part, GATE.rule, "2", ""
+    )
+
+
 def _hearing(listen: Listen) -> Scenario:
     async def scenario(store: RedisStore, space: Keyspace) -> tuple[Sequence[str], Act]:
         await (await own(store)).commit(PARK, out=[LISTEN, replace(LISTEN, step_id="other", shape="tenant")])
@@ -302,6 +362,13 @@ SCENARIOS: dict[str, Scenario] = {
     "cancel a listener": _ending_what_listens,
     "create a listener": _creating_what_listens,
     "tell": _telling,
+    "join": _joining,
+    "refuse": _seeking(True),
+    "wait in line": _seeking(False),
+    "give back": _giving_back,
+    "admit": _admitting(Passes.PASSED),
+    "cannot admit": _admitting(Passes.REFUSED),
+    "limit": _limiting,
 }
 
 

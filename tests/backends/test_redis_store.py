@@ -23,6 +23,9 @@ from durable.protocols import (
     Close,
     Committed,
     Emit,
+    Gate,
+    GateKind,
+    Join,
     Listen,
     Out,
     Outcome,
@@ -349,6 +352,15 @@ DAMAGES: Final[dict[str, tuple[Word, ...]]] = {
     "another's key": ("HSET", "k", "order\0other", "nobody"),
     "no key": ("DEL", "k"),
     "another's history": ("HSET", "h:nobody", "a", "b"),
+    "another's steps at gates": ("HSET", "z:nobody", "a", "b"),
+    "nobody held": ("ZREMRANGEBYSCORE", "g", "+inf", "+inf"),
+    "no gates": ("DEL", "n"),
+    "a gate without a line": ("DEL", "gl:slots|"),
+    "a gate without holders": ("DEL", "gh:slots|"),
+    "a gate that knows nobody": ("DEL", "gs:slots|"),
+    "another at a gate": ("HSET", "gs:slots|", "nobody\0", "c 1-1"),
+    "another's group": ("HSET", "j", "g", "nobody"),
+    "another who joined": ("ZADD", "jo", 0, "inobody\0op"),
     "another's listening": ("HSET", "e:nobody", "paid\0wait", "e1-1"),
     "no listeners": ("DEL", "eh:paid"),
     "no index of listeners": ("DEL", "ei:paid"),
@@ -371,6 +383,10 @@ async def test_a_check_names_what_contradicts_itself(
         await bring(store, situation, key=f"{situation}")
     napping = await own(store)
     await napping.commit(PARK, checkpoints=[timer("nap", napping.now + LATER), record("a")])
+    gate = Gate("slots", "", GateKind.SLOTS, 1)
+    for _ in range(2):
+        await create(store, gates=[gate])
+    await store.create(new(id="g:1", join=Join("g", LATER)), op_id="join")
     await (await own(store)).commit(PARK, out=[Listen("paid", "wait", "o=1", "order")])
     await store.send([Emit("e", "paid", b"")], op_id="op")
     await store.save_schedule(ScheduleRow("daily", b"", LATER), op_id="op")

@@ -12,20 +12,20 @@ leaves nothing worse than a letter to be delivered again.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, final
 
 from durable.backends.redis import events, scripts
+from durable.backends.redis.effects import Effects
 from durable.backends.redis.events import Emitted
+from durable.backends.redis.gates import Passing
 from durable.backends.redis.keys import Partition
 from durable.backends.redis.letters import (
     Ended,
     Heard,
     Hearer,
     Letter,
-    Place,
     Rest,
     told,
     unpack_letter,
@@ -38,12 +38,13 @@ from durable.backends.redis.records import (
     unpack_doorbell,
     unpack_outcome,
 )
+from durable.backends.redis.turnstile import Turnstile
 from durable.backends.redis.verbs import Verbs
 from durable.errors import OutcomeUnknown, StoreFull, StoreUnavailable
 from durable.protocols import (
     Created,
-    Doorbell,
     Emit,
+    Exists,
     Free,
     Listen,
     Message,
@@ -65,24 +66,18 @@ _PAGES: Final = 8
 
 
 @final
-@dataclass(slots=True)
-class Effects:
-    """What deliveries mean for others: whom to ring and to hint."""
-
-    doorbells: list[Doorbell] = field(default_factory=list[Doorbell])
-    touched: dict[str, None] = field(default_factory=dict[str, None])
-    named: dict[Place, str] = field(default_factory=dict[Place, str])
-    """The executions to which starts have led, where a kept answer names them."""
-
-    def names(self, ids: Sequence[str], places: Sequence[Place]) -> Sequence[str]:
-        """These ids as they are known by now."""
-        return [self.named.get(place, each) for each, place in zip(ids, places, strict=True)]
-
-
-@final
 @dataclass(frozen=True, slots=True)
 class Courier:
     verbs: Verbs
+
+    @property
+    def turnstile(self) -> Turnstile:
+        return Turnstile(self.verbs, self.follow, self._post)
+
+    async def follow(self, letters: Sequence[Letter], effects: Effects) -> None:
+        """Deliver what a delivery has put into an outbox."""
+        if letters:
+            effects.read += await self.deliver(letters, effects)
 
     async def deliver(
         self, letters: Sequence[Letter], effects: Effects, blocked: set[str] | None = None
@@ -129,6 +124,14 @@ class Courier:
             )
             await self.verbs.wire.call("XDEL", part.outbox, *entry_ids, key=part.outbox)
 
+    async def clear(self, effects: Effects) -> None:
+        """Take off what deliveries have put into outboxes, and was delivered."""
+        read, effects.read = effects.read, []
+        by_part: dict[int, list[Letter]] = {}
+        for letter in read:
+            by_part.setdefault(letter.part.number, []).append(letter)
+        await asyncio.gather(*[self.take_off(letters[0].part, letters) for letters in by_part.values()])
+
     async def read(
         self, part: Partition, limit: int = 100, *, after: str = "-"
     ) -> tuple[int, Sequence[Letter]]:
@@ -146,6 +149,7 @@ class Courier:
             now, letters = await self.read(part, limit, after=after)
             done = await self.deliver(letters, effects, blocked)
             await self.take_off(part, done)
+            await self.clear(effects)
             if len(letters) < limit or done:
                 return now, len(letters) == limit
             after = f"({letters[-1].entry_id.decode()}"
@@ -175,7 +179,7 @@ class Courier:
                 op_id = letter.token if letter.sender else letter.incarnation
                 await self.emit(letter.content, op_id, effects)
             case Listen():
-                await self._deliver_now(await events.listen(self.verbs, letter, letter.content), effects)
+                await self.follow(await events.listen(self.verbs, letter, letter.content), effects)
             case Unlisten(event, step_id):
                 await events.unlisten(self.verbs, event, f"{letter.sender}\0{step_id}", letter.entry_id)
             case Heard():
@@ -183,26 +187,23 @@ class Courier:
                     *[self._tell_hearer(letter.content, hearer, effects) for hearer in letter.content.hearers]
                 )
             case Rest():
-                await self._deliver_now(await events.tell_rest(self.verbs, letter.content), effects)
+                await self.follow(await events.tell_rest(self.verbs, letter.content), effects)
+            case Passing():
+                for each in unit:
+                    assert isinstance(each.content, Passing)
+                    await self.turnstile.deliver(each.content, effects)
             case Seek() | Free():
-                raise NotImplementedError
+                raise TypeError(letter.content)
         return None
 
     async def emit(self, event: Emit, op_id: str, effects: Effects) -> Receipt:
         """Store an event, and deliver what it has for others."""
         emitted: Emitted = await events.emit(self.verbs, event, op_id)
-        await self._deliver_now(emitted.letters, effects)
+        await self.follow(emitted.letters, effects)
         started = emitted.started
         if not emitted.duplicate:
             started = effects.names(started, emitted.places)
         return Receipt((*started, *emitted.waited), emitted.duplicate)
-
-    async def _deliver_now(self, letters: Sequence[Letter], effects: Effects) -> None:
-        """Deliver what a delivery has put into an outbox, and take it off; what fails is left to the relay."""
-        if letters:
-            done = await self.deliver(letters, effects)
-            with contextlib.suppress(*PASSING):
-                await self.take_off(letters[0].part, done)
 
     async def _post(
         self, to: str, message: Message, effects: Effects, heard: tuple[str, str, str] | None = None
@@ -212,7 +213,7 @@ class Courier:
             effects.touched[to] = None
             if posted.doorbell is not None:
                 effects.doorbells.append(posted.doorbell)
-            await self._deliver_now(letters, effects)
+            await self.follow(letters, effects)
         return posted
 
     async def _tell_hearer(self, heard: Heard, hearer: Hearer, effects: Effects) -> None:
@@ -242,13 +243,15 @@ class Courier:
         else:
             started = await self.verbs.start(spec, letter.token)
         created, place = started.answer, letter.place
-        if isinstance(created, Created) and created.doorbell is not None:
+        if not isinstance(created, Exists) and created.doorbell is not None:
             effects.doorbells.append(created.doorbell)
+        if isinstance(created, Created):
+            effects.doorbells += created.doorbells
         if place is not None:
             effects.named[place] = created.id
             if created.id != spec.id:
                 await events.name_start(self.verbs, place, created.id)
-        await self._deliver_now(started.letters, effects)
+        await self.follow(started.letters, effects)
         return None
 
     async def _watch(self, letter: Letter, watch: Watch, effects: Effects) -> object:
@@ -291,16 +294,27 @@ class Courier:
             effects.touched[watcher] = None
             if rest[0]:
                 effects.doorbells.append(unpack_doorbell(as_bytes(rest[0])))
+            part = self.verbs.space.of(watcher).part
+            await self.follow([unpack_letter(part, written) for written in as_list(rest[1])], effects)
 
 
 _NOBODY: Final = object()
 
 
 def _units(letters: Sequence[Letter]) -> Sequence[Sequence[Letter]]:
-    """What is delivered in one go: a start with the first watch of what it starts, and any other letter."""
+    """What is delivered in one go: a start with the first watch of what it starts; what gates are to hear about one
+    execution or step, in its order; and any other letter."""
     units: list[list[Letter]] = []
     starts: dict[str, list[Letter]] = {}
+    passing: dict[str, list[Letter]] = {}
     for letter in letters:
+        if isinstance(letter.content, Passing):
+            unit = passing.get(letter.to)
+            if unit is None:
+                unit = passing[letter.to] = []
+                units.append(unit)
+            unit.append(letter)
+            continue
         start = starts.get(letter.to)
         if isinstance(letter.content, Watch) and start is not None and len(start) == 1:
             start.append(letter)

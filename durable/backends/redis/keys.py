@@ -14,9 +14,13 @@
     m:<id>  set     message ids it has seen  d    zset    closed: status, when, id
     y:<id>  set     steps with a timer       q    zset    index for queries: what, created when, id
     w:<id>  hash    who watches it           k    hash    (workflow, key) to id
-                                             o    stream  outbox
-    e:<id>  hash    where it listens         en   zset    names of events, by the instant of the oldest
+    e:<id>  hash    where it listens         o    stream  outbox
+    z:<id>  hash    its steps at gates       en   zset    names of events, by the instant of the oldest
                                              eu   hash    whom events start, by name and workflow
+                                             n    zset    names of gates with a line or with slots taken
+                                             i    hash    limits that were set, by rule
+                                             j    hash    groups, to the id of the pending one
+                                             jo   zset    who joined: operation, id; and id, operation
 
     el:<name> zset  events of a name: instant, seq, id
     ev:<name> hash  their data, by id
@@ -25,10 +29,18 @@
     ei:<name> zset  index of those: topic or shape, execution, step
     es:<name> hash  the last seq and its instant; the shapes
 
+    ga:<name> hash  a gate
+    gs:<name> hash  who seeks it or has passed it, and in which epoch
+    gl:<name> zset  its line
+    gh:<name> zset  who holds its slots
+    gp:<name> zset  its window
+
     s         hash  schedules (all in one partition), by id
     sl        zset  their ids
     sd        zset  which of them are due, by instant
     sa        hash  what their last saves started
+
+What is held at gates stands in `g` with an infinite score.
 
 Members of the zsets without a score are texts whose order is the order of the index.
 """
@@ -60,6 +72,10 @@ class Partition:
     outbox: str
     event_names: str
     subscribers: str
+    gates: str
+    limits: str
+    groups: str
+    joins: str
 
 
 @final
@@ -80,8 +96,8 @@ class Keys:
     def create(self) -> tuple[str, ...]:
         part = self.part
         return (
-            self.x, part.keys, part.ready, part.later, part.timers, part.index, self.watched,
-            self.listening, part.outbox,
+            self.x, part.keys, part.ready, part.later, part.timers, part.index, self.watched, part.rung,
+            part.outbox, part.groups, part.joins, self.listening,
         )  # fmt: skip
 
     @property
@@ -100,7 +116,7 @@ class Keys:
         return (
             *self.step, part.owned, part.index, part.closed, part.ready, part.later, part.timers,
             self.timers, self.watched, part.outbox, self.consumed, self.values, self._key("m"),
-            self.listening,
+            part.rung, self.seeking, self.listening,
         )  # fmt: skip
 
     @property
@@ -117,21 +133,31 @@ class Keys:
 
     @property
     def tell(self) -> tuple[str, ...]:
-        return (self.x, self.unread, self._key("m"), self.part.ready)
+        part = self.part
+        return (self.x, self.unread, self._key("m"), part.ready, part.rung, part.outbox)
 
     @property
     def fire(self) -> tuple[str, ...]:
         part = self.part
         return (
-            self.x, self.history, self.timers, part.timers, self.unread, part.ready, part.rung, part.later
+            self.x, self.history, self.timers, part.timers, self.unread, part.ready, part.rung, part.later,
+            part.outbox,
         )  # fmt: skip
 
     @property
     def erase(self) -> tuple[str, ...]:
         part = self.part
         return (
-            *self.step, self.consumed, self.values, self._key("m"), self.timers, self.watched, part.keys,
-            part.closed, part.index,
+            *self.step, self.consumed, self.values, self._key("m"), self.timers, self.watched, self.seeking,
+            part.keys, part.closed, part.index, part.groups, part.joins,
+        )  # fmt: skip
+
+    @property
+    def admit(self) -> tuple[str, ...]:
+        part = self.part
+        return (
+            self.x, self.seeking, part.ready, part.rung, part.index, part.closed, part.timers, self.watched,
+            part.outbox, self.listening,
         )  # fmt: skip
 
     @property
@@ -151,6 +177,10 @@ class Keys:
         return self._key("w")
 
     @property
+    def seeking(self) -> str:
+        return self._key("z")
+
+    @property
     def listening(self) -> str:
         return self._key("e")
 
@@ -164,6 +194,33 @@ class Keys:
 
     def _key(self, letter: str) -> str:
         return f"{self.part.prefix}{letter}:{self._id}"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class GateKeys:
+    """The keys of one gate."""
+
+    part: Partition
+    name: str
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        """What it is, its line, who holds its slots, its window."""
+        return self._key("ga"), self._key("gl"), self._key("gh"), self._key("gp")
+
+    @property
+    def seekers(self) -> str:
+        return self._key("gs")
+
+    @property
+    def gate(self) -> tuple[str, ...]:
+        gate, *members = self.row
+        part = self.part
+        return (gate, self.seekers, *members, part.gates, part.timers, part.outbox, part.limits)
+
+    def _key(self, letters: str) -> str:
+        return f"{self.part.prefix}{letters}:{self.name}"
 
 
 @final
@@ -235,11 +292,14 @@ class Keyspace:
         self.schedules = ScheduleKeys(home, *(home.prefix + name for name in ("s", "sl", "sd", "sa")))
 
     def partition_of(self, text: str) -> Partition:
-        """Where an execution with this id root, or the events of this name, are kept."""
+        """Where an execution with this id root, the events of this name, or the gate of this name are kept."""
         return self.partitions[crc32(text.encode()) % len(self.partitions)]
 
     def of(self, execution_id: str) -> Keys:
         return Keys(self.partition_of(id_root(execution_id)), execution_id)
+
+    def of_gate(self, name: str) -> GateKeys:
+        return GateKeys(self.partition_of(name), name)
 
     def of_events(self, name: str) -> EventKeys:
         return EventKeys(self.partition_of(name), name)
@@ -254,5 +314,5 @@ def lease_keys(namespace: str) -> tuple[str, str]:
 
 
 def _partition(prefix: str, number: int) -> Partition:
-    names = ("r", "l", "g", "t", "own", "d", "q", "k", "o", "en", "eu")
+    names = ("r", "l", "g", "t", "own", "d", "q", "k", "o", "en", "eu", "n", "i", "j", "jo")
     return Partition(number, prefix, *(prefix + name for name in names))

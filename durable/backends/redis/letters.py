@@ -8,12 +8,14 @@ from typing import Final, cast, final
 
 from pydantic_core import from_json, to_json
 
+from durable.backends.redis.gates import Passing, pack_gates, unpack_gates, unpack_passing
 from durable.backends.redis.keys import Partition
 from durable.backends.redis.records import (
     KIND_LETTERS,
     REACH_LETTERS,
     as_bytes,
     as_list,
+    as_pairs,
     as_words,
     unpack_outcome,
 )
@@ -21,6 +23,7 @@ from durable.backends.redis.wire import Reply
 from durable.protocols import (
     Emit,
     Free,
+    Join,
     Listen,
     Message,
     MessageKind,
@@ -39,8 +42,9 @@ _KINDS: Final = {letter: kind for kind, letter in KIND_LETTERS.items()}
 _REACHES: Final = {letter: reach for reach, letter in REACH_LETTERS.items()}
 _SpecWords = tuple[
     str, str, str, str, int, str | None, bool, dict[str, str], int, int | None, int | None, str | None,
-    *tuple[int, ...],
 ]  # fmt: skip
+_SPEC_WORDS: Final = 12
+_JoinWords = tuple[str, int, int | None, int | None, int]
 _FIXED: Final = 12
 """The words of an entry about an end that stand before its watchers."""
 _HEARD: Final = 8
@@ -123,7 +127,7 @@ class Letter:
     sender: str
     incarnation: str
     """By which the sender is told from another execution of its id, after it was deleted."""
-    content: Out | Ended | Heard | Rest
+    content: Out | Ended | Heard | Rest | Passing
     place: Place | None = None
     """Of a start that is not an execution's."""
 
@@ -143,8 +147,10 @@ class Letter:
                 return target
             case Emit(name=event) | Listen(event) | Unlisten(event) | Heard(event) | Rest(event):
                 return f"{event}\0"
+            case Passing():
+                return self.content.to
             case Seek() | Free():
-                raise NotImplementedError
+                raise TypeError(self.content)
 
 
 def pack_out(out: Out) -> bytes:
@@ -152,6 +158,7 @@ def pack_out(out: Out) -> bytes:
     match out:
         case Start(spec):
             listens = [pack_out(listen) for listen in spec.listens]
+            join, gates = spec.join, pack_gates(spec.gates)
             words = [
                 spec.id,
                 spec.workflow,
@@ -165,11 +172,12 @@ def pack_out(out: Out) -> bytes:
                 spec.at_ms,
                 spec.timeout_ms,
                 spec.parent_id,
-                len(spec.input),
-                len(spec.cause),
-                *[len(listen) for listen in listens],
+                [len(each) for each in (spec.input, spec.cause, gates, *listens)],
+                join and (join.group, join.wait_ms, join.most_ms, join.size, join.items),
             ]
-            return b"".join((b"S", to_json(words), b"\n", spec.input, spec.cause, *listens, spec.options))
+            return b"".join(
+                (b"S", to_json(words), b"\n", spec.input, spec.cause, gates, *listens, spec.options)
+            )
         case Post(to, message):
             kind, reach = KIND_LETTERS[message.kind], REACH_LETTERS[message.reach]
             return b"P" + to_json([to, message.id, kind, message.name, reach]) + b"\n" + message.data
@@ -188,7 +196,7 @@ def pack_out(out: Out) -> bytes:
         case Unlisten(event, step_id):
             return _listening("U", "-", event, step_id)
         case Seek() | Free():
-            raise NotImplementedError
+            raise TypeError(out)
 
 
 def _listening(verb: str, kind: str, event: str, step_id: str) -> bytes:
@@ -239,11 +247,16 @@ def _split(body: bytes, sizes: Sequence[int]) -> list[bytes]:
 
 
 def _unpack_spec(words: object, body: bytes) -> NewExecution:
+    all_words = cast("list[object]", words)
     (
         execution_id, workflow, version, queue, priority, key, reuse, tags, delay_ms, at_ms, timeout_ms,
-        parent_id, *sizes,
-    ) = cast("_SpecWords", words)  # fmt: skip
+        parent_id,
+    ) = cast("_SpecWords", tuple(all_words[:_SPEC_WORDS]))  # fmt: skip
+    # An older schema wrote the size of the input, and nothing of what is behind it but the options.
+    sizes, *joins = all_words[_SPEC_WORDS:]
+    sizes = [sizes] if isinstance(sizes, int) else cast("list[int]", sizes)
     input, *more, options = _split(body, sizes)
+    join = cast("_JoinWords | None", joins[0]) if joins else None
     return NewExecution(
         id=execution_id,
         workflow=workflow,
@@ -259,8 +272,9 @@ def _unpack_spec(words: object, body: bytes) -> NewExecution:
         at_ms=at_ms,
         timeout_ms=timeout_ms,
         parent_id=parent_id,
-        # There are none of these in what was written for an older schema.
-        listens=tuple(cast("Listen", unpack_out(each)) for each in more[1:]),
+        gates=unpack_gates(more[1]) if more else (),
+        join=join and Join(*join),
+        listens=tuple(cast("Listen", unpack_out(each)) for each in more[2:]),
         cause=more[0] if more else b"",
     )
 
@@ -269,6 +283,9 @@ def unpack_letter(part: Partition, entry: Reply) -> Letter:
     """An entry of the outbox: its id, and its fields and values."""
     entry_id, fields = as_list(entry)
     words = as_words(fields)
+    if words[1] == b"G":
+        passing = unpack_passing(as_bytes(entry_id), dict(as_pairs(fields)))
+        return Letter(part, as_bytes(entry_id), passing.execution_id, "", passing)
     if words[1] == b"T":
         target, status, workflow, attempt, data = words[3:_FIXED:2]
         watchers: list[tuple[str, str, str]] = []

@@ -197,6 +197,8 @@ def unpack_row(execution_id: str, fields: Mapping[bytes, bytes]) -> ExecutionRow
         result=unpack_optional(get(b"rs")) if closed else None,
         error=unpack_optional(get(b"er")),
         code=None if code is None else code.decode(),
+        held_by=(get(b"hb", b"").decode() or None) if state is State.READY else None,
+        cause=get(b"cs", b""),
     )
 
 

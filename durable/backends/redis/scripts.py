@@ -34,6 +34,11 @@ TAKEOVER: Final = _script("takeover")
 DUE: Final = _script("due")
 ERASE: Final = _script("erase")
 FIND: Final = _script("find", _READ)
+GATE: Final = _script("gate")
+ADMIT: Final = _script("admit")
+LIMIT: Final = _script("limit")
+GATES: Final = _script("gates", _READ)
+DEPTHS: Final = _script("depths", _READ)
 EMIT: Final = _script("emit", _INTAKE)
 LEAVE: Final = _script("leave", _INTAKE)
 LISTEN: Final = _script("listen")
@@ -50,6 +55,7 @@ LIVE: Final = _script("live", _READ)
 OUTBOX: Final = _script("outbox", _READ)
 
 ALL: Final = (
-    META, CREATE, CLAIM, COMMIT, POST, WATCH, TELL, SWEEP, FIRE, TAKEOVER, DUE, ERASE, FIND, EMIT, LEAVE,
-    LISTEN, UNLISTEN, LOOKED, LOOK, OUTDATE, NAME, SCHEDULE, UNSCHEDULE, AGENDA, BEAT, LIVE, OUTBOX,
+    META, CREATE, CLAIM, COMMIT, POST, WATCH, TELL, SWEEP, FIRE, TAKEOVER, DUE, ERASE, FIND, GATE, ADMIT,
+    LIMIT, GATES, DEPTHS, EMIT, LEAVE, LISTEN, UNLISTEN, LOOKED, LOOK, OUTDATE, NAME, SCHEDULE, UNSCHEDULE,
+    AGENDA, BEAT, LIVE, OUTBOX,
 )  # fmt: skip

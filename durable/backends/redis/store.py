@@ -15,15 +15,17 @@ from typing import Final, final
 
 from typing_extensions import override
 
-from durable.backends.redis import events as event_log, pages, reads, schedules, scripts, sweeps
+from durable.backends.redis import events as event_log, flow_reads, pages, reads, schedules, scripts, sweeps
 from durable.backends.redis.check import contradictions
 from durable.backends.redis.connect import open_wire
-from durable.backends.redis.courier import PASSING, Courier, Effects
+from durable.backends.redis.courier import PASSING, Courier
+from durable.backends.redis.effects import Effects
 from durable.backends.redis.heart import Heart
 from durable.backends.redis.keys import Keyspace, lease_keys, meta_key
 from durable.backends.redis.letters import Letter
 from durable.backends.redis.location import Location
 from durable.backends.redis.records import as_list
+from durable.backends.redis.turnstile import set_limit
 from durable.backends.redis.verbs import Answer, Verbs
 from durable.backends.redis.wire import RedisWire, Sent
 from durable.errors import ConfigurationError, OutcomeUnknown, StoreUnavailable
@@ -156,10 +158,20 @@ class RedisStore(DurableStore):
     async def create(self, spec: NewExecution, *, op_id: str) -> Created | Joined | Exists:
         opened = self._is_open
         started = await opened.verbs.start(spec, op_id)
-        if not started.letters or not isinstance(started.answer, Created):
-            return started.answer
+        answer = started.answer
+        if not started.letters or isinstance(answer, Exists):
+            return answer
         effects = await self._deliver(opened, started.letters)
-        return replace(started.answer, doorbells=tuple(effects.doorbells), touched=tuple(effects.touched))
+        own, others = _of(answer.id, effects.doorbells)
+        if isinstance(answer, Joined):
+            return replace(answer, doorbell=answer.doorbell or own)
+        return replace(
+            answer,
+            doorbell=answer.doorbell or own,
+            doorbells=(*answer.doorbells, *others),
+            touched=tuple(id for id in effects.touched if id != answer.id),
+            next_at=effects.next_at,
+        )
 
     @override
     async def claim(
@@ -182,6 +194,7 @@ class RedisStore(DurableStore):
                 committed,
                 doorbells=(*committed.doorbells, *effects.doorbells),
                 touched=(*committed.touched, *effects.touched),
+                next_at=effects.next_at,
             )
         return committed
 
@@ -189,15 +202,22 @@ class RedisStore(DurableStore):
     async def post(self, execution_id: str, message: Message) -> Posted | NotPosted:
         opened = self._is_open
         answer, letters = await opened.verbs.post(execution_id, message)
-        if letters and isinstance(answer, Posted):
+        if letters:
             effects = await self._deliver(opened, letters)
-            return replace(answer, doorbells=tuple(effects.doorbells))
+            if isinstance(answer, Posted):
+                own, others = _of(execution_id, effects.doorbells)
+                return replace(
+                    answer,
+                    doorbell=answer.doorbell or own,
+                    doorbells=tuple(others),
+                    next_at=effects.next_at,
+                )
         return answer
 
     @override
     async def tick(self, partition: int, *, live: Live, limit: int) -> Ticked:
         opened = self._is_open
-        return await sweeps.tick(opened.verbs, opened.verbs.space.partitions[partition], live, limit)
+        return await sweeps.tick(opened.courier, opened.verbs.space.partitions[partition], live, limit)
 
     @override
     async def due(self, partition: int, wanted: Wanted, *, limit: int, again_ms: int) -> Sequence[Doorbell]:
@@ -216,7 +236,7 @@ class RedisStore(DurableStore):
         effects = Effects()
         part = opened.verbs.space.partitions[partition]
         now, more = await opened.courier.relay(part, limit, effects)
-        return Ticked(effects.doorbells, tuple(effects.touched), more=more, next_at=None, now=now)
+        return Ticked(effects.doorbells, tuple(effects.touched), more=more, next_at=effects.next_at, now=now)
 
     @override
     async def send(self, events: Sequence[Emit], *, op_id: str) -> SentEvents:
@@ -240,7 +260,8 @@ class RedisStore(DurableStore):
             self._take_off_soon(opened, letters)
         else:
             receipts = ()
-        return SentEvents(receipts, tuple(effects.doorbells), tuple(effects.touched))
+        self._take_off_soon(opened, effects.read)
+        return SentEvents(receipts, tuple(effects.doorbells), tuple(effects.touched), effects.next_at)
 
     @override
     async def subscribe(self, add: Sequence[Subscriber], remove: Sequence[Subscriber] = ()) -> None:
@@ -258,7 +279,7 @@ class RedisStore(DurableStore):
             return Saved(kept.ver, kept.execution_ids, ())
         effects = await self._deliver(opened, kept.letters)
         ids = effects.names(kept.execution_ids, kept.places)
-        return Saved(kept.ver, ids, tuple(effects.doorbells), tuple(effects.touched))
+        return Saved(kept.ver, ids, tuple(effects.doorbells), tuple(effects.touched), effects.next_at)
 
     @override
     async def remove_schedule(self, schedule_id: str) -> bool:
@@ -266,7 +287,10 @@ class RedisStore(DurableStore):
 
     @override
     async def set_limit(self, rule: str, limit: int | None) -> None:
-        raise NotImplementedError
+        opened = self._is_open
+        part = opened.verbs.space.partition_of(rule)
+        letters = await set_limit(opened.verbs, part, rule, "-" if limit is None else str(limit), "")
+        await self._deliver(opened, letters)
 
     @override
     async def pause_queue(self, queue: str, paused: bool) -> None:
@@ -351,15 +375,15 @@ class RedisStore(DurableStore):
 
     @override
     async def gate(self, name: str) -> GateRow | None:
-        raise NotImplementedError
+        return await flow_reads.gate(self._is_open.verbs, name)
 
     @override
     async def gates(self, *, after: str = "", limit: int = 100) -> Sequence[GateRow]:
-        raise NotImplementedError
+        return await flow_reads.gates(self._is_open.verbs, after, limit)
 
     @override
     async def limits(self) -> Mapping[str, int]:
-        raise NotImplementedError
+        return await flow_reads.limits(self._is_open.verbs)
 
     @override
     async def paused_queues(self) -> Sequence[str]:
@@ -367,7 +391,7 @@ class RedisStore(DurableStore):
 
     @override
     async def depths(self) -> Sequence[Depth]:
-        raise NotImplementedError
+        return await flow_reads.depths(self._is_open.verbs)
 
     @override
     async def check(self) -> Sequence[str]:
@@ -417,11 +441,13 @@ class RedisStore(DurableStore):
                 await opened.courier.relay(part, _RELAYED_AT_ONCE, effects)
             else:
                 self._take_off_soon(opened, done)
+        self._take_off_soon(opened, effects.read)
         return effects
 
     def _take_off_soon(self, opened: _Open, done: Sequence[Letter]) -> None:
-        self._read.setdefault(done[0].part.number, []).extend(done)
-        if self._chore is None:
+        for letter in done:
+            self._read.setdefault(letter.part.number, []).append(letter)
+        if self._read and self._chore is None:
             self._chore = asyncio.create_task(self._take_off(opened), name="durable.redis.outbox")
 
     async def _take_off(self, opened: _Open) -> None:
@@ -434,3 +460,9 @@ class RedisStore(DurableStore):
                         await opened.courier.take_off(opened.verbs.space.partitions[number], letters)
         finally:
             self._chore = None
+
+
+def _of(execution_id: str, doorbells: Sequence[Doorbell]) -> tuple[Doorbell | None, Sequence[Doorbell]]:
+    """Its own doorbell, and those of others."""
+    own = next((bell for bell in doorbells if bell.id == execution_id), None)
+    return own, [bell for bell in doorbells if bell.id != execution_id]

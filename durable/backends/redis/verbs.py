@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, final
 
 from durable.backends.redis import scripts
+from durable.backends.redis.gates import is_given_back, pack_gates
 from durable.backends.redis.keys import Keyspace
 from durable.backends.redis.letters import Letter, pack_out, unpack_letter
 from durable.backends.redis.records import (
@@ -46,7 +47,9 @@ from durable.protocols import (
     Doorbell,
     Exists,
     Fenced,
+    Free,
     Full,
+    Joined,
     Message,
     MessageKind,
     NewExecution,
@@ -57,6 +60,7 @@ from durable.protocols import (
     Posted,
     Ready,
     Run,
+    Seek,
 )
 
 MAX_CHECKPOINTS: Final = 10_000
@@ -76,7 +80,7 @@ class Answer:
 class Started:
     """What became of a start, whether it was created just now, and what it put into the outbox."""
 
-    answer: Created | Exists
+    answer: Created | Joined | Exists
     is_new: bool = False
     letters: Sequence[Letter] = ()
 
@@ -92,16 +96,15 @@ class Verbs:
 
     async def start(self, spec: NewExecution, op_id: str, watcher: str = "", token: str = "") -> Started:
         """Create it, watched from the beginning if there is a watcher."""
-        if spec.gates or spec.join is not None:
-            raise NotImplementedError
         keys = self.space.of(spec.id)
+        join, delay_ms = spec.join, _delay_ms(spec)
         args: list[Word] = [
             spec.id,
             op_id,
             "" if spec.key is None else key_field(spec.workflow, spec.key),
             "1" if spec.reuse_closed_key else "",
             digest(spec.input),
-            spec.delay_ms,
+            delay_ms,
             spec.at_ms or 0,
             "" if spec.timeout_ms is None else spec.timeout_ms,
             pack_spec(spec),
@@ -111,7 +114,15 @@ class Verbs:
             spec.workflow,
             watcher,
             token,
+            pack_gates(spec.gates),
+            int(any(map(is_given_back, spec.gates))),
+            spec.cause,
         ]
+        if join is None:
+            args += ["", "", "", ""]
+        else:
+            most, size = join.most_ms, join.size
+            args += [join.group, "" if most is None else most, "" if size is None else size, join.items]
         listens = [pack_out(listen) for listen in spec.listens]
         holder = ""
         declared: tuple[str, ...] = keys.create
@@ -121,18 +132,22 @@ class Verbs:
             )
             if code != b"k":
                 break
-            # Another execution has the key. Its record has to be declared, so that the script can look at it.
+            # Another execution has the key, or is pending for the group. Its record has to be declared, so that the
+            # script can look at it.
             holder = as_bytes(rest[0]).decode()
             declared = (*keys.create, f"{keys.part.prefix}x:{holder}")
+        execution_id = as_bytes(rest[0]).decode()
         if code == b"e":
-            return Started(Exists(as_bytes(rest[0]).decode(), bool(rest[1])))
-        execution_id, created_at, is_new, *letters = rest
-        created_at = created_at if isinstance(created_at, int) else int(as_bytes(created_at))
-        return Started(
-            _created(spec, as_bytes(execution_id).decode(), created_at),
-            bool(is_new),
-            [unpack_letter(keys.part, entry) for entries in letters for entry in as_list(entries)],
-        )
+            return Started(Exists(execution_id, bool(rest[1])))
+        letters = [unpack_letter(keys.part, letter) for letter in as_list(rest[3])]
+        if code == b"j":
+            bell = unpack_doorbell(as_bytes(rest[2])) if rest[2] else None
+            return Started(Joined(execution_id, bell, int(as_bytes(rest[1]))), letters=letters)
+        created_at = rest[1] if isinstance(rest[1], int) else int(as_bytes(rest[1]))
+        created = _created(spec, delay_ms, execution_id, created_at)
+        if rest[4]:
+            created = replace(created, doorbells=(unpack_doorbell(as_bytes(rest[4])),))
+        return Started(created, bool(rest[2]), letters)
 
     async def claim(
         self, execution_id: str, nonce: str, worker: str, have_op: str | None
@@ -191,9 +206,10 @@ class Verbs:
         letters: list[Letter] = []
         if sent:
             incarnation = sent[-1].decode()
+            outs = [out for out in batch.out if not isinstance(out, (Seek, Free))]
             letters = [
                 Letter(keys.part, entry_id, execution_id, incarnation, out)
-                for entry_id, out in zip(sent[:-1], batch.out, strict=True)
+                for entry_id, out in zip(sent[:-1], outs, strict=True)
             ]
         letters += [unpack_letter(keys.part, entry) for entry in told]
         return Answer(
@@ -256,16 +272,37 @@ def worker_place(worker: str) -> bytes:
     return b"%04x%b" % (len(name), name)
 
 
-def _created(spec: NewExecution, execution_id: str, created_at: int) -> Created:
-    available_at = max(created_at + spec.delay_ms, spec.at_ms or 0)
+def _delay_ms(spec: NewExecution) -> int:
+    """A group's wait for others, unless one is as many as there may be."""
+    join = spec.join
+    if join is None:
+        return spec.delay_ms
+    return 0 if join.size is not None and join.items >= join.size else join.wait_ms
+
+
+def _created(spec: NewExecution, delay_ms: int, execution_id: str, created_at: int) -> Created:
+    """What has gates is claimable only when it has passed them."""
+    available_at = max(created_at + delay_ms, spec.at_ms or 0)
     bell = Doorbell(
         execution_id, spec.workflow, spec.version, spec.queue, spec.priority, ready_at=available_at
     )
-    return Created(execution_id, bell if available_at <= created_at else None, available_at)
+    is_claimable = available_at <= created_at and not spec.gates
+    return Created(execution_id, bell if is_claimable else None, available_at)
 
 
 def _commit_args(execution_id: str, nonce: str, ver: int, op_id: str, batch: Batch) -> list[Word]:
     letter, next_args = _pack_next(batch.next)
+    # These come from the script as letters of its own: the record knows what is sought.
+    outs: list[Word] = []
+    passing: list[Word] = []
+    for out in batch.out:
+        match out:
+            case Seek(step_id, gates, message_id):
+                passing += (step_id, message_id, pack_gates(gates))
+            case Free(step_id):
+                passing += (step_id, "", "")
+            case _:
+                outs.append(pack_out(out))
     args: list[Word] = [
         execution_id,
         nonce,
@@ -277,7 +314,8 @@ def _commit_args(execution_id: str, nonce: str, ver: int, op_id: str, batch: Bat
         len(batch.drop),
         len(batch.consume),
         len(batch.values),
-        len(batch.out),
+        len(outs),
+        len(passing) // 3,
     ]
     for checkpoint in batch.checkpoints:
         args += pack_checkpoint(checkpoint)
@@ -286,7 +324,8 @@ def _commit_args(execution_id: str, nonce: str, ver: int, op_id: str, batch: Bat
         args += taken
     for value in batch.values.items():
         args += value
-    args += [pack_out(out) for out in batch.out]
+    args += outs
+    args += passing
     args += next_args
     return args
 

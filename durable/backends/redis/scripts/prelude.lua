@@ -30,10 +30,6 @@ local function many(command, key, items)
   end
 end
 
-local function put(list, ...)
-  for _, each in ipairs({...}) do list[#list + 1] = each end
-end
-
 -- A doorbell, as it stands in the ready index: its lane and priority, since when it is ready, the id, the crashes.
 local function bell(rank, since, id, crashes)
   return rank .. wide(since) .. id .. '\0' .. (crashes or '0')
@@ -43,6 +39,52 @@ local function unready(member, ready, rung, later)
   if call('ZREM', ready, member) == 0 and call('ZREM', rung, member) == 0 then
     call('ZREM', later, member)
   end
+end
+
+-- Fields of a hash that is to be written, behind each other.
+local function put(fields, ...)
+  for _, word in ipairs({...}) do fields[#fields + 1] = word end
+end
+
+-- A letter about an execution, or a step of it, and its gates. The id of the letter in the outbox is the epoch of what it
+-- says: what a gate hears of an earlier epoch, it has heard too late. The answer is {id, fields}.
+local function write_to_gates(outbox, what, id, step, order, is_new, message, gates)
+  local fields = {'k', 'G', 'o', what, 'i', id, 's', step, 'p', order, 'n', is_new, 'm', message, 'g', gates}
+  return {call('XADD', outbox, '*', unpack(fields)), fields}
+end
+
+-- Let an execution be claimable from an instant on, once it has passed its gates. Until then it is held: it stands among
+-- the rung, to be rung at no instant, and either a timer or a letter to its gates is on the way. `gives`: it may hold slots
+-- that it is to give back. The answer: its doorbell if it is claimable now, and the letter if there is one.
+local function make_ready(fields, id, rank, crashes, at, now, gates, gives, is_new, ready, rung, later, timers, outbox)
+  local member = bell(rank, at, id, crashes)
+  put(fields, 'st', 'r', 'av', int(at))
+  if not gates then
+    call('ZADD', at <= now and ready or later, at <= now and 0 or at, member)
+    return at <= now and member or ''
+  end
+  local what = at > now and (gives and 'g' or '') or (gives and 'S' or 's')
+  call('ZADD', rung, '+inf', member)
+  if at > now then call('ZADD', timers, at, id .. '\0__gates') end
+  put(fields, 'hd', at > now and 'o' or 's', 'hb', '', 'ha', '')
+  if what == '' then return '' end
+  local letter = write_to_gates(outbox, what, id, '', string.sub(rank, -10), is_new and '1' or '0', '', gates)
+  put(fields, 'ep', letter[1])
+  return '', letter
+end
+
+-- Let what is held be claimable now, whatever its gates say; it keeps the slots that it has.
+local function pass_by(fields, id, rank, crashes, now, held, gates, ready, timers, outbox)
+  local member, letter = bell(rank, now, id, crashes), nil
+  if held == 'o' then
+    call('ZREM', timers, id .. '\0__gates')
+  else
+    letter = write_to_gates(outbox, 'l', id, '', string.sub(rank, -10), '0', '', gates)
+    put(fields, 'ep', letter[1])
+  end
+  put(fields, 'st', 'r', 'av', int(now), 'hd', '', 'hb', '', 'ha', '')
+  call('ZADD', ready, 0, member)
+  return member, letter
 end
 
 -- Who watches is told by way of the outbox. The answer is what was put there: {id, fields} of each entry.
@@ -55,6 +97,16 @@ local function tell_watchers(id, status, workflow, attempt, data, watchers, watc
   end
   call('UNLINK', watched)
   return told
+end
+
+-- The end of one that nobody ever claimed, and that stands in no index of the ready any more.
+local function end_unclaimed(fields, id, now, status, created, data, has_deadline, index, closed, timers)
+  local stamp = wide(created) .. id
+  put(fields, 'st', 'c', 'su', 'x', 'er', data, 'fa', int(now), 'hd', '', 'hb', '', 'ha', '')
+  call('ZREM', index, 's' .. status .. stamp)
+  call('ZADD', index, 0, 'sx' .. stamp)
+  call('ZADD', closed, 0, 'x' .. wide(now) .. id)
+  if has_deadline then call('ZREM', timers, id .. '\0__timeout') end
 end
 
 -- Is the first of two entries of an outbox the later one?
