@@ -203,7 +203,8 @@ class FlowControl:
         """What an execution with this input passes; `data` is what is stored of it.
 
         Windows first, so that nothing is held for what is dropped; slots in an order that is one for all workflows,
-        so that no two executions ever wait for each other; rates last, so that what they let pass begins at once.
+        those first that are kept while an execution waits, because it seeks the others again while it has them: so no
+        two executions ever wait for each other; rates last, so that what they let pass begins at once.
         """
         structure = plain(data) if self._asks_for_paths else None
         item = input
@@ -305,7 +306,7 @@ class FlowControl:
             (f"scope/{rule.scope}" if rule.scope else f"{self.workflow}/concurrency{number or ''}", rule)
             for number, rule in enumerate(self.concurrency)
         ]
-        return sorted(named, key=lambda pair: (pair[1].limit, pair[0]))
+        return sorted(named, key=lambda pair: (pair[1].hold != "run", pair[1].limit, pair[0]))
 
     def _check(self) -> None:
         for one, other, why in _CONTRADICTIONS:

@@ -144,7 +144,8 @@ class NewExecution:
     """From creation: then a `TIMER` message named `TIMEOUT_TIMER` is appended to the inbox."""
     parent_id: str | None = None
     gates: Sequence[Gate] = ()
-    """What it passes before it is claimed, in this order, which is the same wherever two gates are both sought."""
+    """What it passes before it is claimed, in this order, which is the same wherever two gates are both sought. Those
+    that it keeps come first: it has them while it seeks the others again."""
     join: Join | None = None
     """With one, there is no `key`, and no delay of its own."""
     listens: Sequence[Listen] = ()

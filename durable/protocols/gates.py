@@ -27,8 +27,8 @@ class GateKind(StrEnum):
     I.371), so that no window of `per_ms` has more than `limit + burst`. An execution passes once, however often it
     is claimed."""
     WINDOW = "window"
-    """At most `limit` in any window of `per_ms`, counted exactly. An execution passes once, and when it is full is
-    refused."""
+    """At most `limit` in any window of `per_ms`, counted exactly. An execution passes once. When it is full, who was
+    never claimed is refused."""
 
 
 class WhenFull(StrEnum):

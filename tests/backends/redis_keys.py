@@ -26,5 +26,5 @@ async def forget(wire: Wire, space: Keyspace) -> None:
     """Delete the namespace, so that it is in no other test's way."""
     async for key, routed_by in keys_of(wire, space):
         await wire.call("UNLINK", key, key=routed_by, op_id="test")
-    for key in (space.meta, space.leases, space.infos):
+    for key in (space.meta, space.leases, space.infos, space.paused):
         await wire.call("UNLINK", key, key=key, op_id="test")

@@ -25,6 +25,7 @@ from durable.protocols import (
     Doorbell,
     Emit,
     InboxEntry,
+    Listen,
     Message,
     MessageKind,
     NewExecution,
@@ -32,6 +33,7 @@ from durable.protocols import (
     Post,
     Reach,
     Start,
+    Unlisten,
     Watch,
 )
 
@@ -60,6 +62,15 @@ MESSAGES = st.builds(
     data=st.binary(),
     reach=st.sampled_from(Reach),
 )
+LISTENS = st.builds(
+    Listen,
+    event=NAMES,
+    step_id=NAMES,
+    topic=TEXTS,
+    shape=TEXTS,
+    seen=st.none() | INSTANTS,
+    cancel=st.none() | st.binary(),
+)
 SPECS = st.builds(
     NewExecution,
     id=NAMES,
@@ -76,12 +87,17 @@ SPECS = st.builds(
     at_ms=st.none() | INSTANTS,
     timeout_ms=st.none() | INSTANTS,
     parent_id=st.none() | NAMES,
+    listens=st.lists(LISTENS, max_size=2).map(tuple),
+    cause=st.binary(),
 )
+FEW_TEXTS = st.lists(TEXTS, max_size=3).map(tuple)
 OUTS = st.one_of(
     st.builds(Start, SPECS),
     st.builds(Post, NAMES, MESSAGES),
     st.builds(Watch, NAMES, TEXTS),
-    st.builds(Emit, NAMES, TEXTS, st.binary()),
+    st.builds(Emit, NAMES, NAMES, st.binary(), FEW_TEXTS, FEW_TEXTS, st.lists(SPECS, max_size=2).map(tuple)),
+    LISTENS,
+    st.builds(Unlisten, NAMES, NAMES),
 )
 
 
@@ -151,3 +167,11 @@ def test_a_letter(out: Out) -> None:
 @given(st.none() | st.binary())
 def test_what_may_be_missing(data: bytes | None) -> None:
     assert unpack_optional(pack_optional(data)) == data
+
+
+@given(st.binary(), st.binary())
+def test_a_letter_of_the_older_schema(input: bytes, options: bytes) -> None:
+    spec = NewExecution("x", "order", "1", input, options=options)
+    words = b'["x","order","1","default",0,null,false,{},0,null,null,null,%d]\n' % len(input)
+    assert unpack_out(b"S" + words + input + options) == Start(spec)
+    assert unpack_out(b'E["e","paid"]\n' + input) == Emit("e", "paid", input)

@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Final
 
 import pytest
@@ -13,11 +14,13 @@ import pytest
 from durable.backends.redis import scripts
 from durable.backends.redis.connect import open_wire
 from durable.backends.redis.courier import Courier, Effects
+from durable.backends.redis.gates import Passing, Word as Passes, pack_gates
 from durable.backends.redis.keys import Keyspace
 from durable.backends.redis.letters import Ended, Letter
 from durable.backends.redis.location import Location
 from durable.backends.redis.preflight import read_info
 from durable.backends.redis.store import RedisStore
+from durable.backends.redis.turnstile import set_limit
 from durable.backends.redis.wire import RedisWire
 from durable.errors import StoreFull, StoreUnavailable
 from durable.models import ExecutionStatus
@@ -25,13 +28,21 @@ from durable.protocols import (
     Claimed,
     Close,
     Continue,
+    Emit,
+    Gate,
+    GateKind,
+    Join,
+    Listen,
     Live,
     NotClaimed,
     Outcome,
     Park,
     Ready,
     Run,
+    ScheduleRow,
+    Unlisten,
     Watch,
+    WhenFull,
     WorkerInfo,
 )
 from durable.testing.contracts.store.acts import (
@@ -63,6 +74,7 @@ pytestmark = pytest.mark.anyio
 PARTITIONS: Final = 2
 PARK: Final = Park(ExecutionStatus.WAITING)
 DONE: Final = Close(ExecutionStatus.COMPLETED, b"42")
+LISTEN: Final = Listen("paid", "wait", "o=1", "order")
 RETRY: Final = Ready(2**53, ExecutionStatus.RETRYING, attempt=2)
 
 
@@ -214,6 +226,115 @@ async def _telling(store: RedisStore, space: Keyspace) -> tuple[Sequence[str], A
     return keys.tell, _letter(store, Letter(keys.part, b"1-1", "target", "", ended))
 
 
+GATE: Final = Gate("order/slots", "", GateKind.SLOTS, 1, when_full=WhenFull.REFUSE, refusal=b"full")
+
+
+def _said(word: Passes, execution_id: str, epoch: str, *, is_new: bool = True) -> Passing:
+    gates = [GATE]
+    return Passing(word, execution_id, "", epoch, "2147483647", is_new, "", gates, pack_gates(gates))
+
+
+async def _joining(store: RedisStore, space: Keyspace) -> tuple[Sequence[str], Act]:
+    first, second = [new(id=f"g:{number}", join=Join("g", LATER), gates=[GATE]) for number in range(2)]
+    await store.create(first, op_id="first")
+    keys = space.of("g:1").create
+    return (*keys, space.of("g:0").x), lambda: store.create(second, op_id="second")
+
+
+def _seeking(is_new: bool) -> Scenario:
+    """A gate that is full; it refuses who is new, and lets others wait."""
+
+    async def scenario(store: RedisStore, space: Keyspace) -> tuple[Sequence[str], Act]:
+        await create(store, gates=[GATE])
+        spec, keys = new(), space.of_gate(GATE.name)
+        letter = Letter(keys.part, b"9-9", spec.id, "", _said(Passes.SEEK, spec.id, "9-9", is_new=is_new))
+        return keys.gate, _letter(store, letter)
+
+    return scenario
+
+
+async def _giving_back(store: RedisStore, space: Keyspace) -> tuple[Sequence[str], Act]:
+    first, _ = [await create(store, gates=[replace(GATE, when_full=WhenFull.WAIT)]) for _ in range(2)]
+    keys = space.of_gate(GATE.name)
+    epoch = f"{2**52}-1"
+    return keys.gate, _letter(store, Letter(keys.part, b"9-9", first, "", _said(Passes.END, first, epoch)))
+
+
+def _admitting(word: Passes) -> Scenario:
+    async def scenario(store: RedisStore, space: Keyspace) -> tuple[Sequence[str], Act]:
+        spec = new(gates=[GATE], timeout_ms=LATER)
+        [letter] = (await store.verbs.start(spec, "op")).letters
+        watcher = await own(store)
+        await watcher.send(watcher.batch(PARK, out=[Watch(spec.id, "join")]))
+        said = Letter(letter.part, b"9-9", spec.id, "", _said(word, spec.id, letter.entry_id.decode()))
+        return space.of(spec.id).admit, _letter(store, said)
+
+    return scenario
+
+
+async def _limiting(store: RedisStore, space: Keyspace) -> tuple[Sequence[str], Act]:
+    part = space.of_gate(GATE.name).part
+    await create(store, gates=[GATE])
+    return (part.limits, part.gates, part.timers, part.outbox), lambda: set_limit(
+        store.verbs, part, GATE.rule, "2", ""
+    )
+
+
+def _hearing(listen: Listen) -> Scenario:
+    async def scenario(store: RedisStore, space: Keyspace) -> tuple[Sequence[str], Act]:
+        await (await own(store)).commit(PARK, out=[LISTEN, replace(LISTEN, step_id="other", shape="tenant")])
+        event = Emit("e", "paid", b"", ["order"], ["o=1"], [new()])
+        if listen.seen is None:
+            return space.of_events("paid").all, lambda: store.send([event], op_id="op")
+        await store.send([event], op_id="op")
+        target = await own(store)
+        letter = Letter(space.of(target.id).part, b"1-1", target.id, "", listen)
+        return space.of_events("paid").all, _letter(store, letter)
+
+    return scenario
+
+
+async def _listening_no_more(store: RedisStore, space: Keyspace) -> tuple[Sequence[str], Act]:
+    owner = await own(store)
+    await owner.commit(PARK, out=[LISTEN])
+    letter = Letter(space.of(owner.id).part, b"9999999999999-1", owner.id, "", Unlisten("paid", "wait"))
+    return space.of_events("paid").unlisten, _letter(store, letter)
+
+
+async def _outdating(store: RedisStore, space: Keyspace) -> tuple[Sequence[str], Act]:
+    await store.send([Emit("e", "paid", b"")], op_id="op")
+    return space.of_events("paid").all, lambda: store.prune_events(before=2**53, limit=10)
+
+
+async def _leaving(store: RedisStore, space: Keyspace) -> tuple[Sequence[str], Act]:
+    events = [Emit("e", "paid", b""), Emit("f", "refunded", b"")]
+    part = space.of_events("paid").part
+    return (part.outbox,), lambda: store.send(events, op_id="op")
+
+
+async def _scheduling(store: RedisStore, space: Keyspace) -> tuple[Sequence[str], Act]:
+    keys = space.schedules
+    daily = ScheduleRow("daily", b"", LATER)
+    declared = (keys.rows, keys.ids, keys.due, keys.answers, keys.part.outbox)
+    return declared, lambda: store.save_schedule(daily, op_id="op", starts=[new()])
+
+
+async def _unscheduling(store: RedisStore, space: Keyspace) -> tuple[Sequence[str], Act]:
+    keys = space.schedules
+    await store.save_schedule(ScheduleRow("daily", b"", LATER), op_id="op")
+    return (keys.rows, keys.ids, keys.due, keys.answers), lambda: store.remove_schedule("daily")
+
+
+async def _ending_what_listens(store: RedisStore, space: Keyspace) -> tuple[Sequence[str], Act]:
+    target = await create(store, listens=[replace(LISTEN, cancel=b"why", seen=None)], timeout_ms=LATER)
+    return space.of(target).post, lambda: store.post(target, cancel())
+
+
+async def _creating_what_listens(store: RedisStore, space: Keyspace) -> tuple[Sequence[str], Act]:
+    spec = new(listens=[LISTEN])
+    return space.of(spec.id).create, lambda: store.create(spec, op_id="op")
+
+
 Scenario = Callable[[RedisStore, Keyspace], Awaitable[tuple[Sequence[str], Act]]]
 SCENARIOS: dict[str, Scenario] = {
     "create": _creating,
@@ -231,7 +352,23 @@ SCENARIOS: dict[str, Scenario] = {
     "due": _ringing,
     "prune": _pruning,
     "watch": _watching,
+    "emit": _hearing(replace(LISTEN, seen=None)),
+    "listen": _hearing(LISTEN),
+    "unlisten": _listening_no_more,
+    "outdate": _outdating,
+    "leave": _leaving,
+    "schedule": _scheduling,
+    "unschedule": _unscheduling,
+    "cancel a listener": _ending_what_listens,
+    "create a listener": _creating_what_listens,
     "tell": _telling,
+    "join": _joining,
+    "refuse": _seeking(True),
+    "wait in line": _seeking(False),
+    "give back": _giving_back,
+    "admit": _admitting(Passes.PASSED),
+    "cannot admit": _admitting(Passes.REFUSED),
+    "limit": _limiting,
 }
 
 

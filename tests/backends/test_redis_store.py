@@ -19,7 +19,23 @@ from durable.backends.redis.verbs import Answer, Verbs
 from durable.backends.redis.wire import RedisWire, Word
 from durable.errors import ConfigurationError, OutcomeUnknown, StoreUnavailable
 from durable.models import ExecutionStatus
-from durable.protocols import Close, Committed, Emit, Out, Outcome, Park, Post, Start, State, Watch
+from durable.protocols import (
+    Close,
+    Committed,
+    Emit,
+    Gate,
+    GateKind,
+    Join,
+    Listen,
+    Out,
+    Outcome,
+    Park,
+    Post,
+    ScheduleRow,
+    Start,
+    State,
+    Watch,
+)
 from durable.testing.contracts.store.acts import (
     LATER,
     WORKER,
@@ -109,6 +125,18 @@ async def test_a_newer_schema_is_refused_by_both_numbers(
     assert raised.value.hint
 
 
+async def test_a_namespace_of_the_older_schema_is_used_as_it_is_and_is_one_of_this_from_now_on(
+    redis_url: str, wire: RedisWire, space: Keyspace, namespace: str
+) -> None:
+    await wire.call("HSET", space.meta, "schema", 1, "partitions", PARTITIONS, key=space.meta, op_id="test")
+    store = RedisStore(Location.parse(redis_url), namespace)
+    await store.open()
+    await own(store)
+    assert await wire.call("HGET", space.meta, "schema", key=space.meta) == b"%d" % SCHEMA
+    await forget(store.verbs.wire, space)
+    await store.close()
+
+
 @pytest.mark.parametrize("command", [("SET", "hello"), ("HSET", "a", "b")], ids=["a string", "a hash"])
 async def test_what_is_not_ours_is_left_alone(
     redis_url: str, wire: RedisWire, space: Keyspace, namespace: str, command: tuple[str, ...]
@@ -173,7 +201,9 @@ async def test_what_a_process_left_in_the_outbox_arrives_once_however_often_it_i
     await carry(store)
     assert (await row(store, child.id)).state is State.READY
     assert [entry.name for entry in await store.inbox(parked.id)] == ["hello"]
-    assert await store.event("e") == out[-1]
+    stored = await store.event("paid", "e")
+    assert stored is not None
+    assert (stored.data, stored.seq) == (b"\x00", 1)
     assert [entry.name for entry in await store.inbox(parent.id)] == ["gone"]
 
     await _commit_and_die(store, target, (), DONE)
@@ -322,6 +352,25 @@ DAMAGES: Final[dict[str, tuple[Word, ...]]] = {
     "another's key": ("HSET", "k", "order\0other", "nobody"),
     "no key": ("DEL", "k"),
     "another's history": ("HSET", "h:nobody", "a", "b"),
+    "another's steps at gates": ("HSET", "z:nobody", "a", "b"),
+    "nobody held": ("ZREMRANGEBYSCORE", "g", "+inf", "+inf"),
+    "no gates": ("DEL", "n"),
+    "a gate without a line": ("DEL", "gl:slots|"),
+    "a gate without holders": ("DEL", "gh:slots|"),
+    "a gate that knows nobody": ("DEL", "gs:slots|"),
+    "another at a gate": ("HSET", "gs:slots|", "nobody\0", "c 1-1"),
+    "another's group": ("HSET", "j", "g", "nobody"),
+    "another who joined": ("ZADD", "jo", 0, "inobody\0op"),
+    "another's listening": ("HSET", "e:nobody", "paid\0wait", "e1-1"),
+    "no listeners": ("DEL", "eh:paid"),
+    "no index of listeners": ("DEL", "ei:paid"),
+    "a listener that is nobody": ("HSET", "eh:paid", "nobody\0wait", "1-1 0 e T0 U0 0\n"),
+    "no log of events": ("DEL", "el:paid"),
+    "no data of events": ("DEL", "ev:paid"),
+    "nothing about events": ("DEL", "ea:paid"),
+    "no names of events": ("DEL", "en"),
+    "no ids of schedules": ("DEL", "sl"),
+    "no due schedules": ("DEL", "sd"),
 }
 
 
@@ -334,6 +383,14 @@ async def test_a_check_names_what_contradicts_itself(
         await bring(store, situation, key=f"{situation}")
     napping = await own(store)
     await napping.commit(PARK, checkpoints=[timer("nap", napping.now + LATER), record("a")])
+    gate = Gate("slots", "", GateKind.SLOTS, 1)
+    for _ in range(2):
+        await create(store, gates=[gate])
+    await store.create(new(id="g:1", join=Join("g", LATER)), op_id="join")
+    await (await own(store)).commit(PARK, out=[Listen("paid", "wait", "o=1", "order")])
+    await store.send([Emit("e", "paid", b"")], op_id="op")
+    await store.save_schedule(ScheduleRow("daily", b"", LATER), op_id="op")
+    await carry(store)
     assert await store.check() == []
     for part in space.partitions:
         await wire.call(command, f"{part.prefix}{name}", *rest, key=part.index, op_id="test")

@@ -223,7 +223,7 @@ class Gates(Generic[E]):
 
     def _turn_away(self, seeker: Seeker, state: _State, now: int, effects: E) -> None:
         gate = state.gate
-        if gate.kind is GateKind.WINDOW or (seeker.is_new and gate.when_full is WhenFull.REFUSE):
+        if seeker.is_new and (gate.kind is GateKind.WINDOW or gate.when_full is WhenFull.REFUSE):
             self._refused(seeker, gate, effects)
             return
         is_newest = seeker.is_new and gate.when_full is WhenFull.REPLACE
@@ -247,11 +247,15 @@ class Gates(Generic[E]):
         self._forget_if_idle(state)
 
     def _watch(self, state: _State) -> None:
-        if state.gate.kind is GateKind.RATE:
-            if len(state.line):
-                self._openings.put(state.gate.name, self._opens_at(state))
-            else:
+        match state.gate.kind:
+            case _ if not len(state.line):
                 self._openings.discard(state.gate.name)
+            case GateKind.RATE:
+                self._openings.put(state.gate.name, self._opens_at(state))
+            case GateKind.WINDOW if state.passed_at:
+                self._openings.put(state.gate.name, state.passed_at[0] + state.gate.per_ms)
+            case _:
+                pass
 
     def _forget_if_idle(self, state: _State, now: int = 0) -> None:
         gate = state.gate

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Final, final
+from typing import final
 
+from durable.backends.redis.check_events import about_events
+from durable.backends.redis.gate_check import Seeking, in_records, of_gate, of_groups
 from durable.backends.redis.keys import Partition
+from durable.backends.redis.pages import scan
 from durable.backends.redis.records import (
     STATUS_LETTERS,
-    as_bytes,
-    as_list,
     as_pairs,
     as_words,
     unpack_consumed,
@@ -24,15 +24,21 @@ from durable.backends.redis.verbs import Verbs, worker_place
 from durable.backends.redis.wire import Word
 from durable.protocols import TIMEOUT_TIMER, ExecutionRow, State
 
-_SPECIAL: Final = re.compile(r"([\\*?\[\]^])")
-
 
 async def contradictions(verbs: Verbs) -> Sequence[str]:
     """A sentence for each."""
     found: list[str] = []
+    seeking: dict[str, Seeking] = {}
     for part in verbs.space.partitions:
-        found += [f"partition {part.number}: {sentence}" async for sentence in _in_partition(verbs, part)]
-    return found
+        found += [
+            f"partition {part.number}: {sentence}" async for sentence in _in_partition(verbs, part, seeking)
+        ]
+    for part in verbs.space.partitions:
+        names = {key.removeprefix(part.prefix)[3:] async for key in scan(verbs, part, "g?:*")}
+        for name in names:
+            found += [sentence async for sentence in of_gate(verbs, part, name, seeking)]
+    found += [sentence async for sentence in in_records(verbs, seeking)]
+    return [*found, *[sentence async for sentence in about_events(verbs)]]
 
 
 @final
@@ -45,10 +51,12 @@ class _Own:
     history_flags: dict[bytes, bytes]
     timers: set[bytes]
     is_watched: bool
+    steps: dict[bytes, bytes]
+    """Those that are at gates."""
 
 
-async def _in_partition(verbs: Verbs, part: Partition) -> AsyncIterator[str]:
-    found = {key async for key in _scan(verbs, part)}
+async def _in_partition(verbs: Verbs, part: Partition, seeking: dict[str, Seeking]) -> AsyncIterator[str]:
+    found = {key async for key in scan(verbs, part, "?:*")}
     executions: dict[str, _Own] = {}
     for key in found:
         letter, _, execution_id = key.removeprefix(part.prefix).partition(":")
@@ -61,6 +69,13 @@ async def _in_partition(verbs: Verbs, part: Partition) -> AsyncIterator[str]:
         if key.removeprefix(part.prefix).partition(":")[2] not in executions:
             yield f"{key} belongs to no execution"
 
+    mine = {
+        execution_id: Seeking(execution_id, own.fields[b"st"], own.fields, own.steps)
+        for execution_id, own in executions.items()
+    }
+    seeking.update(mine)
+    async for sentence in of_groups(verbs, part, mine):
+        yield sentence
     async for name, is_same in _indexes(verbs, part, executions):
         if not is_same:
             yield f"the index of {name} does not hold exactly what the executions say"
@@ -84,6 +99,9 @@ async def _indexes(
         return as_words(await verbs.wire.call("ZRANGE", key, 0, -1, key=key))
 
     waiting = [member for key in (part.ready, part.later, part.rung) for member in await members(key)]
+    at_gates = as_words(await verbs.wire.call("ZRANGEBYSCORE", part.rung, "+inf", "+inf", key=part.rung))
+    held: list[bytes] = []
+    opening: list[bytes] = []
     ready: list[bytes] = []
     owned: list[bytes] = []
     closed: list[bytes] = []
@@ -98,6 +116,10 @@ async def _indexes(
         match row.state:
             case State.READY:
                 ready.append(b"%b%016d%b\0%d" % (fields[b"rk"], row.available_at, name, row.crashes))
+                if fields.get(b"hd"):
+                    held.append(ready[-1])
+                if fields.get(b"hd") == b"o":
+                    opening.append(name + b"\0__gates")
             case State.OWNED:
                 owned.append(b"%b%016d%b" % (worker_place(row.worker or ""), int(fields[b"oa"]), name))
             case State.CLOSED:
@@ -105,11 +127,14 @@ async def _indexes(
             case _:
                 pass
     yield "the ready", sorted(waiting) == sorted(ready)
+    yield "the held", sorted(at_gates) == sorted(held)
     yield "the owned", sorted(await members(part.owned)) == sorted(owned)
     yield "the closed", sorted(await members(part.closed)) == sorted(closed)
     yield "queries", sorted(await members(part.index)) == sorted(set(index))
     ending = b"\0" + TIMEOUT_TIMER.encode()
-    set_timers = await members(part.timers)
+    set_timers = [member for member in await members(part.timers) if not member.startswith(b"\0")]
+    yield "openings", sorted(each for each in set_timers if each.endswith(b"\0__gates")) == sorted(opening)
+    set_timers = [member for member in set_timers if not member.endswith(b"\0__gates")]
     yield "timers", sorted(each for each in set_timers if not each.endswith(ending)) == sorted(timers)
     deadlines = {each.removesuffix(ending).decode() for each in set_timers if each.endswith(ending)}
     yield "deadlines", all(_may_time_out(executions.get(each)) for each in deadlines)
@@ -128,8 +153,10 @@ async def _read(verbs: Verbs, execution_id: str, sentences: list[str]) -> _Own:
         ("HGETALL", keys.consumed),
         ("SMEMBERS", keys.timers),
         ("EXISTS", keys.watched),
+        ("HGETALL", keys.seeking),
+        ("EXISTS", keys.listening),
     ]
-    x, history, unread, consumed, timers, watched = await asyncio.gather(
+    x, history, unread, consumed, timers, watched, seeking, listening = await asyncio.gather(
         *[verbs.wire.call(*command, key=keys.x) for command in commands]
     )
     fields = dict(as_pairs(x))
@@ -139,12 +166,17 @@ async def _read(verbs: Verbs, execution_id: str, sentences: list[str]) -> _Own:
         {step: value[:1] for step, value in as_pairs(history)},
         set(as_words(timers)),
         bool(watched),
+        dict(as_pairs(seeking)),
     )
     row = own.row
     if row.status.final != (row.state is State.CLOSED):
         sentences.append(f"{row.state}, and {row.status}")
     if own.is_watched and row.state is State.CLOSED:
         sentences.append("watched, though it will never close")
+    if row.state is State.CLOSED and (own.steps or fields.get(b"hd")):
+        sentences.append("closed, and at gates")
+    if listening and row.state is State.CLOSED:
+        sentences.append("listening, though it has ended")
     if own.timers and row.state is State.CLOSED:
         sentences.append("closed, with timers")
     if any(own.history_flags.get(step) != b"t" for step in own.timers):
@@ -163,18 +195,3 @@ async def _read(verbs: Verbs, execution_id: str, sentences: list[str]) -> _Own:
     if len(set(seqs)) < len(seqs) or max(seqs, default=0) > row.inbox_seq:
         sentences.append("an entry of the inbox is there twice, or not counted")
     return own
-
-
-async def _scan(verbs: Verbs, part: Partition) -> AsyncIterator[str]:
-    """The keys of a partition that belong to single executions, each at least once."""
-    pattern = _SPECIAL.sub(r"\\\1", part.prefix) + "?:*"
-    cursor = b"0"
-    while True:
-        cursor_next, keys = as_list(
-            await verbs.wire.call("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, key=part.index)
-        )
-        for key in as_words(keys):
-            yield key.decode()
-        cursor = as_bytes(cursor_next)
-        if cursor == b"0":
-            return

@@ -1,23 +1,35 @@
 """`Courier`: carries what lies in an outbox to those whom it is for.
 
-    commit ─▶ outbox ─▶ deliver ─▶ create / post / watch / tell ─▶ taken off the outbox
+    commit ─▶ outbox ─▶ deliver ─▶ create / post / watch / tell / emit / listen ─▶ taken off the outbox
                  └────── relay ────────────▲
 
-Delivering is idempotent: an execution is created once by its id, a message counts once by its id, an end is told once
-for each time that somebody began to watch. So a letter is taken off only after it was delivered, and whoever dies
-between the two leaves nothing worse than a letter to be delivered again.
+Delivering is idempotent: an execution is created once by its id, a message counts once by its id, an event is stored
+once by its name and id, an end is told once for each time that somebody began to watch, and an event once for each time
+that somebody began to listen. So a letter is taken off only after it was delivered, and whoever dies between the two
+leaves nothing worse than a letter to be delivered again.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, final
 
-from durable.backends.redis import scripts
+from durable.backends.redis import events, scripts
+from durable.backends.redis.effects import Effects
+from durable.backends.redis.events import Emitted
+from durable.backends.redis.gates import Passing
 from durable.backends.redis.keys import Partition
-from durable.backends.redis.letters import Ended, Letter, told, unpack_letter
+from durable.backends.redis.letters import (
+    Ended,
+    Heard,
+    Hearer,
+    Letter,
+    Rest,
+    told,
+    unpack_letter,
+)
 from durable.backends.redis.records import (
     as_bytes,
     as_int,
@@ -26,9 +38,27 @@ from durable.backends.redis.records import (
     unpack_doorbell,
     unpack_outcome,
 )
+from durable.backends.redis.turnstile import Turnstile
 from durable.backends.redis.verbs import Verbs
 from durable.errors import OutcomeUnknown, StoreFull, StoreUnavailable
-from durable.protocols import Created, Doorbell, Emit, NewExecution, Outcome, Post, Posted, Start, Watch
+from durable.protocols import (
+    Created,
+    Emit,
+    Exists,
+    Free,
+    Listen,
+    Message,
+    NewExecution,
+    NotPosted,
+    Outcome,
+    Post,
+    Posted,
+    Receipt,
+    Seek,
+    Start,
+    Unlisten,
+    Watch,
+)
 
 PASSING: Final = (StoreUnavailable, StoreFull, OutcomeUnknown)
 """What keeps a letter from being delivered, until the next relay."""
@@ -36,18 +66,18 @@ _PAGES: Final = 8
 
 
 @final
-@dataclass(slots=True)
-class Effects:
-    """What deliveries mean for others: whom to ring and to hint."""
-
-    doorbells: list[Doorbell] = field(default_factory=list[Doorbell])
-    touched: dict[str, None] = field(default_factory=dict[str, None])
-
-
-@final
 @dataclass(frozen=True, slots=True)
 class Courier:
     verbs: Verbs
+
+    @property
+    def turnstile(self) -> Turnstile:
+        return Turnstile(self.verbs, self.follow, self._post)
+
+    async def follow(self, letters: Sequence[Letter], effects: Effects) -> None:
+        """Deliver what a delivery has put into an outbox."""
+        if letters:
+            effects.read += await self.deliver(letters, effects)
 
     async def deliver(
         self, letters: Sequence[Letter], effects: Effects, blocked: set[str] | None = None
@@ -84,7 +114,23 @@ class Courier:
     async def take_off(self, part: Partition, letters: Sequence[Letter]) -> None:
         if letters:
             entry_ids = [letter.entry_id for letter in letters]
+            await asyncio.gather(
+                *[
+                    self._settle(letter.content, hearer)
+                    for letter in letters
+                    if isinstance(letter.content, Heard)
+                    for hearer in letter.content.hearers
+                ]
+            )
             await self.verbs.wire.call("XDEL", part.outbox, *entry_ids, key=part.outbox)
+
+    async def clear(self, effects: Effects) -> None:
+        """Take off what deliveries have put into outboxes, and was delivered."""
+        read, effects.read = effects.read, []
+        by_part: dict[int, list[Letter]] = {}
+        for letter in read:
+            by_part.setdefault(letter.part.number, []).append(letter)
+        await asyncio.gather(*[self.take_off(letters[0].part, letters) for letters in by_part.values()])
 
     async def read(
         self, part: Partition, limit: int = 100, *, after: str = "-"
@@ -103,6 +149,7 @@ class Courier:
             now, letters = await self.read(part, limit, after=after)
             done = await self.deliver(letters, effects, blocked)
             await self.take_off(part, done)
+            await self.clear(effects)
             if len(letters) < limit or done:
                 return now, len(letters) == limit
             after = f"({letters[-1].entry_id.decode()}"
@@ -115,14 +162,8 @@ class Courier:
             case Start(spec):
                 return await self._start(spec, letter, unit[1:], effects)
             case Post(to, message):
-                posted, letters = await self.verbs.post(to, message)
-                if isinstance(posted, Posted):
-                    effects.touched[to] = None
-                    if posted.doorbell is not None:
-                        effects.doorbells.append(posted.doorbell)
-                    done = await self.deliver(letters, effects)
-                    await self.take_off(self.verbs.space.of(to).part, done)
-                elif posted.state is None:
+                posted = await self._post(to, message, effects)
+                if isinstance(posted, NotPosted) and posted.state is None:
                     return _NOBODY
             case Watch():
                 return await self._watch(letter, letter.content, effects)
@@ -133,11 +174,60 @@ class Courier:
                         for watcher, step_id, token in watchers
                     ]
                 )
-            case Emit(event_id, name, data):
-                events = self.verbs.space.partition_of(event_id).events
-                packed = b"%d %b%b" % (len(name.encode()), name.encode(), data)
-                await self.verbs.wire.call("HSETNX", events, event_id, packed, key=events, op_id=event_id)
+            case Emit():
+                # Of a letter that no execution has sent, the incarnation is the operation.
+                op_id = letter.token if letter.sender else letter.incarnation
+                await self.emit(letter.content, op_id, effects)
+            case Listen():
+                await self.follow(await events.listen(self.verbs, letter, letter.content), effects)
+            case Unlisten(event, step_id):
+                await events.unlisten(self.verbs, event, f"{letter.sender}\0{step_id}", letter.entry_id)
+            case Heard():
+                await asyncio.gather(
+                    *[self._tell_hearer(letter.content, hearer, effects) for hearer in letter.content.hearers]
+                )
+            case Rest():
+                await self.follow(await events.tell_rest(self.verbs, letter.content), effects)
+            case Passing():
+                for each in unit:
+                    assert isinstance(each.content, Passing)
+                    await self.turnstile.deliver(each.content, effects)
+            case Seek() | Free():
+                raise TypeError(letter.content)
         return None
+
+    async def emit(self, event: Emit, op_id: str, effects: Effects) -> Receipt:
+        """Store an event, and deliver what it has for others."""
+        emitted: Emitted = await events.emit(self.verbs, event, op_id)
+        await self.follow(emitted.letters, effects)
+        started = emitted.started
+        if not emitted.duplicate:
+            started = effects.names(started, emitted.places)
+        return Receipt((*started, *emitted.waited), emitted.duplicate)
+
+    async def _post(
+        self, to: str, message: Message, effects: Effects, heard: tuple[str, str, str] | None = None
+    ) -> Posted | NotPosted:
+        posted, letters = await self.verbs.post(to, message, heard)
+        if isinstance(posted, Posted):
+            effects.touched[to] = None
+            if posted.doorbell is not None:
+                effects.doorbells.append(posted.doorbell)
+            await self.follow(letters, effects)
+        return posted
+
+    async def _tell_hearer(self, heard: Heard, hearer: Hearer, effects: Effects) -> None:
+        """Whoever listens no more gets nothing, and what listens again has another token."""
+        where = (f"{heard.event}\0{hearer.step_id}", hearer.token, "1" if hearer.to_look else "")
+        await self._post(hearer.execution_id, heard.message(hearer), effects, where)
+
+    async def _settle(self, heard: Heard, hearer: Hearer) -> None:
+        """Let the events know that the word has come to one who listened, and knows itself what it listens for."""
+        listener = f"{hearer.execution_id}\0{hearer.step_id}"
+        if hearer.to_look:
+            await events.looked(self.verbs, heard.event, listener, hearer.token, heard.seq)
+        else:
+            await events.unlisten(self.verbs, heard.event, listener, hearer.token)
 
     async def _start(
         self, spec: NewExecution, letter: Letter, watches: Sequence[Letter], effects: Effects
@@ -146,14 +236,22 @@ class Courier:
         for watch in watches:
             assert isinstance(watch.content, Watch)
             watcher = f"{watch.sender}\0{watch.content.step_id}"
-            created, is_new = await self.verbs.start(spec, letter.token, watcher, watch.token)
-            if not is_new:
+            started = await self.verbs.start(spec, letter.token, watcher, watch.token)
+            if not started.is_new:
                 await self._watch(watch, watch.content, effects)
             break
         else:
-            created = await self.verbs.create(spec, letter.token)
-        if isinstance(created, Created) and created.doorbell is not None:
+            started = await self.verbs.start(spec, letter.token)
+        created, place = started.answer, letter.place
+        if not isinstance(created, Exists) and created.doorbell is not None:
             effects.doorbells.append(created.doorbell)
+        if isinstance(created, Created):
+            effects.doorbells += created.doorbells
+        if place is not None:
+            effects.named[place] = created.id
+            if created.id != spec.id:
+                await events.name_start(self.verbs, place, created.id)
+        await self.follow(started.letters, effects)
         return None
 
     async def _watch(self, letter: Letter, watch: Watch, effects: Effects) -> object:
@@ -196,16 +294,27 @@ class Courier:
             effects.touched[watcher] = None
             if rest[0]:
                 effects.doorbells.append(unpack_doorbell(as_bytes(rest[0])))
+            part = self.verbs.space.of(watcher).part
+            await self.follow([unpack_letter(part, written) for written in as_list(rest[1])], effects)
 
 
 _NOBODY: Final = object()
 
 
 def _units(letters: Sequence[Letter]) -> Sequence[Sequence[Letter]]:
-    """What is delivered in one go: a start with the first watch of what it starts, and any other letter."""
+    """What is delivered in one go: a start with the first watch of what it starts; what gates are to hear about one
+    execution or step, in its order; and any other letter."""
     units: list[list[Letter]] = []
     starts: dict[str, list[Letter]] = {}
+    passing: dict[str, list[Letter]] = {}
     for letter in letters:
+        if isinstance(letter.content, Passing):
+            unit = passing.get(letter.to)
+            if unit is None:
+                unit = passing[letter.to] = []
+                units.append(unit)
+            unit.append(letter)
+            continue
         start = starts.get(letter.to)
         if isinstance(letter.content, Watch) and start is not None and len(start) == 1:
             start.append(letter)

@@ -2,6 +2,7 @@
 
     {ns}:meta                 the schema and the number of partitions
     {ns}:leases {ns}:infos    when each worker's lease ends, and what it says of itself
+    {ns}:paused               queues from which nothing is claimed
 
     {ns:p00}:...              one partition; all its keys are in one slot of a cluster
 
@@ -13,8 +14,33 @@
     m:<id>  set     message ids it has seen  d    zset    closed: status, when, id
     y:<id>  set     steps with a timer       q    zset    index for queries: what, created when, id
     w:<id>  hash    who watches it           k    hash    (workflow, key) to id
-                                             o    stream  outbox
-                                             e    hash    events, by id
+    e:<id>  hash    where it listens         o    stream  outbox
+    z:<id>  hash    its steps at gates       en   zset    names of events, by the instant of the oldest
+                                             eu   hash    whom events start, by name and workflow
+                                             n    zset    names of gates with a line or with slots taken
+                                             i    hash    limits that were set, by rule
+                                             j    hash    groups, to the id of the pending one
+                                             jo   zset    who joined: operation, id; and id, operation
+
+    el:<name> zset  events of a name: instant, seq, id
+    ev:<name> hash  their data, by id
+    ea:<name> hash  more of each: m<id> its marks, s<id> what it started, w<id> who waited for it
+    eh:<name> hash  who listens for them: execution, step
+    ei:<name> zset  index of those: topic or shape, execution, step
+    es:<name> hash  the last seq and its instant; the shapes
+
+    ga:<name> hash  a gate
+    gs:<name> hash  who seeks it or has passed it, and in which epoch
+    gl:<name> zset  its line
+    gh:<name> zset  who holds its slots
+    gp:<name> zset  its window
+
+    s         hash  schedules (all in one partition), by id
+    sl        zset  their ids
+    sd        zset  which of them are due, by instant
+    sa        hash  what their last saves started
+
+What is held at gates stands in `g` with an infinite score.
 
 Members of the zsets without a score are texts whose order is the order of the index.
 """
@@ -44,7 +70,12 @@ class Partition:
     index: str
     keys: str
     outbox: str
-    events: str
+    event_names: str
+    subscribers: str
+    gates: str
+    limits: str
+    groups: str
+    joins: str
 
 
 @final
@@ -64,7 +95,10 @@ class Keys:
     @property
     def create(self) -> tuple[str, ...]:
         part = self.part
-        return (self.x, part.keys, part.ready, part.later, part.timers, part.index, self.watched)
+        return (
+            self.x, part.keys, part.ready, part.later, part.timers, part.index, self.watched, part.rung,
+            part.outbox, part.groups, part.joins, self.listening,
+        )  # fmt: skip
 
     @property
     def claim(self) -> tuple[str, ...]:
@@ -82,6 +116,7 @@ class Keys:
         return (
             *self.step, part.owned, part.index, part.closed, part.ready, part.later, part.timers,
             self.timers, self.watched, part.outbox, self.consumed, self.values, self._key("m"),
+            part.rung, self.seeking, self.listening,
         )  # fmt: skip
 
     @property
@@ -89,7 +124,7 @@ class Keys:
         part = self.part
         return (
             self.x, self.unread, self._key("m"), part.ready, part.rung, part.later, part.index, part.timers,
-            part.closed, self.watched, part.outbox,
+            part.closed, self.watched, part.outbox, self.listening,
         )  # fmt: skip
 
     @property
@@ -98,21 +133,31 @@ class Keys:
 
     @property
     def tell(self) -> tuple[str, ...]:
-        return (self.x, self.unread, self._key("m"), self.part.ready)
+        part = self.part
+        return (self.x, self.unread, self._key("m"), part.ready, part.rung, part.outbox)
 
     @property
     def fire(self) -> tuple[str, ...]:
         part = self.part
         return (
-            self.x, self.history, self.timers, part.timers, self.unread, part.ready, part.rung, part.later
+            self.x, self.history, self.timers, part.timers, self.unread, part.ready, part.rung, part.later,
+            part.outbox,
         )  # fmt: skip
 
     @property
     def erase(self) -> tuple[str, ...]:
         part = self.part
         return (
-            *self.step, self.consumed, self.values, self._key("m"), self.timers, self.watched, part.keys,
-            part.closed, part.index,
+            *self.step, self.consumed, self.values, self._key("m"), self.timers, self.watched, self.seeking,
+            part.keys, part.closed, part.index, part.groups, part.joins,
+        )  # fmt: skip
+
+    @property
+    def admit(self) -> tuple[str, ...]:
+        part = self.part
+        return (
+            self.x, self.seeking, part.ready, part.rung, part.index, part.closed, part.timers, self.watched,
+            part.outbox, self.listening,
         )  # fmt: skip
 
     @property
@@ -132,6 +177,14 @@ class Keys:
         return self._key("w")
 
     @property
+    def seeking(self) -> str:
+        return self._key("z")
+
+    @property
+    def listening(self) -> str:
+        return self._key("e")
+
+    @property
     def consumed(self) -> str:
         return self._key("c")
 
@@ -144,22 +197,112 @@ class Keys:
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class GateKeys:
+    """The keys of one gate."""
+
+    part: Partition
+    name: str
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        """What it is, its line, who holds its slots, its window."""
+        return self._key("ga"), self._key("gl"), self._key("gh"), self._key("gp")
+
+    @property
+    def seekers(self) -> str:
+        return self._key("gs")
+
+    @property
+    def gate(self) -> tuple[str, ...]:
+        gate, *members = self.row
+        part = self.part
+        return (gate, self.seekers, *members, part.gates, part.timers, part.outbox, part.limits)
+
+    def _key(self, letters: str) -> str:
+        return f"{self.part.prefix}{letters}:{self.name}"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class EventKeys:
+    """The keys of the events of one name."""
+
+    part: Partition
+    name: str
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return (
+            *self.look, self.listeners, self._key("ei"), self.shapes, self.part.event_names, self.part.outbox
+        )  # fmt: skip
+
+    @property
+    def look(self) -> tuple[str, ...]:
+        return self._key("el"), self.data, self.about
+
+    @property
+    def unlisten(self) -> tuple[str, ...]:
+        return self.listeners, self._key("ei")
+
+    @property
+    def data(self) -> str:
+        return self._key("ev")
+
+    @property
+    def about(self) -> str:
+        return self._key("ea")
+
+    @property
+    def listeners(self) -> str:
+        return self._key("eh")
+
+    @property
+    def shapes(self) -> str:
+        return self._key("es")
+
+    def _key(self, letters: str) -> str:
+        return f"{self.part.prefix}{letters}:{self.name}"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ScheduleKeys:
+    """The keys of all schedules."""
+
+    part: Partition
+    rows: str
+    ids: str
+    due: str
+    answers: str
+
+
+@final
 class Keyspace:
     """The keys of one namespace."""
 
     def __init__(self, namespace: str, partitions: int) -> None:
         self.meta = meta_key(namespace)
         self.leases, self.infos = lease_keys(namespace)
+        self.paused = f"{{{namespace}}}:paused"
         self.partitions = [
             _partition(f"{{{namespace}:p{number:02}}}:", number) for number in range(partitions)
         ]
+        home = self.partition_of("schedules")
+        self.schedules = ScheduleKeys(home, *(home.prefix + name for name in ("s", "sl", "sd", "sa")))
 
     def partition_of(self, text: str) -> Partition:
-        """Where an execution with this id root, or an event with this id, is kept."""
+        """Where an execution with this id root, the events of this name, or the gate of this name are kept."""
         return self.partitions[crc32(text.encode()) % len(self.partitions)]
 
     def of(self, execution_id: str) -> Keys:
         return Keys(self.partition_of(id_root(execution_id)), execution_id)
+
+    def of_gate(self, name: str) -> GateKeys:
+        return GateKeys(self.partition_of(name), name)
+
+    def of_events(self, name: str) -> EventKeys:
+        return EventKeys(self.partition_of(name), name)
 
 
 def meta_key(namespace: str) -> str:
@@ -171,6 +314,5 @@ def lease_keys(namespace: str) -> tuple[str, str]:
 
 
 def _partition(prefix: str, number: int) -> Partition:
-    return Partition(
-        number, prefix, *(prefix + name for name in ("r", "l", "g", "t", "own", "d", "q", "k", "o", "e"))
-    )
+    names = ("r", "l", "g", "t", "own", "d", "q", "k", "o", "en", "eu", "n", "i", "j", "jo")
+    return Partition(number, prefix, *(prefix + name for name in names))

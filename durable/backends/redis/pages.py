@@ -8,6 +8,8 @@ or gone since.
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from heapq import merge
 from itertools import islice
@@ -29,6 +31,7 @@ from durable.backends.redis.verbs import Verbs
 from durable.errors import InvalidInput, shown
 from durable.protocols import Query, Rows
 
+_SPECIAL: Final = re.compile(r"([\\*?\[\]^])")
 _INSTANT: Final = 16
 _MOST: Final = 256
 
@@ -91,3 +94,18 @@ class _Stream:
             below = as_bytes(below_next)
             if not below:
                 return
+
+
+async def scan(verbs: Verbs, part: Partition, pattern: str) -> AsyncIterator[str]:
+    """The keys of a partition that are named so, each at least once."""
+    pattern = _SPECIAL.sub(r"\\\1", part.prefix) + pattern
+    cursor = b"0"
+    while True:
+        cursor_next, keys = as_list(
+            await verbs.wire.call("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, key=part.index)
+        )
+        for key in as_words(keys):
+            yield key.decode()
+        cursor = as_bytes(cursor_next)
+        if cursor == b"0":
+            return

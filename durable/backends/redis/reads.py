@@ -21,7 +21,7 @@ from durable.backends.redis.records import (
 )
 from durable.backends.redis.verbs import Verbs
 from durable.models import ExecutionStatus
-from durable.protocols import Checkpoint, Emit, ExecutionRow, InboxEntry, Live, WorkerInfo
+from durable.protocols import Checkpoint, ExecutionRow, InboxEntry, Live, WorkerInfo
 
 
 async def live(verbs: Verbs) -> Live:
@@ -78,16 +78,6 @@ async def value(verbs: Verbs, execution_id: str, name: str) -> bytes | None:
     return None if reply is None else as_bytes(reply)
 
 
-async def event(verbs: Verbs, event_id: str) -> Emit | None:
-    key = verbs.space.partition_of(event_id).events
-    reply = await verbs.wire.call("HGET", key, event_id, key=key)
-    if reply is None:
-        return None
-    length, _, rest = as_bytes(reply).partition(b" ")
-    end = int(length)
-    return Emit(event_id, rest[:end].decode(), rest[end:])
-
-
 async def counts(verbs: Verbs) -> Mapping[ExecutionStatus, int]:
     asked = [(part, status) for part in verbs.space.partitions for status in ExecutionStatus]
     replies = await asyncio.gather(
@@ -106,3 +96,8 @@ async def counts(verbs: Verbs) -> Mapping[ExecutionStatus, int]:
     for (_, status), reply in zip(asked, replies, strict=True):
         counted[status] += as_int(reply)
     return {status: number for status, number in counted.items() if number}
+
+
+async def paused_queues(verbs: Verbs) -> Sequence[str]:
+    key = verbs.space.paused
+    return sorted(queue.decode() for queue in as_words(await verbs.wire.call("SMEMBERS", key, key=key)))

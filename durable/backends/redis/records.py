@@ -37,7 +37,7 @@ STATUSES: Final = {letter.encode(): status for status, letter in STATUS_LETTERS.
 STATES: Final = {state.value[0].encode(): state for state in State}
 CHECKPOINT_LETTERS: Final = dict(zip(CheckpointStatus, "orcfx", strict=True))
 CHECKPOINT_STATUSES: Final = {letter.encode(): status for status, letter in CHECKPOINT_LETTERS.items()}
-KIND_LETTERS: Final = dict(zip(MessageKind, "stcexo", strict=True))
+KIND_LETTERS: Final = dict(zip(MessageKind, "stcegxo", strict=True))
 KINDS: Final = {ord(letter): kind for kind, letter in KIND_LETTERS.items()}
 REACH_LETTERS: Final = {reach: reach.value[0] for reach in Reach}
 
@@ -197,6 +197,8 @@ def unpack_row(execution_id: str, fields: Mapping[bytes, bytes]) -> ExecutionRow
         result=unpack_optional(get(b"rs")) if closed else None,
         error=unpack_optional(get(b"er")),
         code=None if code is None else code.decode(),
+        held_by=(get(b"hb", b"").decode() or None) if state is State.READY else None,
+        cause=get(b"cs", b""),
     )
 
 

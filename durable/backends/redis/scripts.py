@@ -34,11 +34,28 @@ TAKEOVER: Final = _script("takeover")
 DUE: Final = _script("due")
 ERASE: Final = _script("erase")
 FIND: Final = _script("find", _READ)
+GATE: Final = _script("gate")
+ADMIT: Final = _script("admit")
+LIMIT: Final = _script("limit")
+GATES: Final = _script("gates", _READ)
+DEPTHS: Final = _script("depths", _READ)
+EMIT: Final = _script("emit", _INTAKE)
+LEAVE: Final = _script("leave", _INTAKE)
+LISTEN: Final = _script("listen")
+UNLISTEN: Final = _script("unlisten")
+LOOKED: Final = _script("looked")
+LOOK: Final = _script("look", _READ)
+OUTDATE: Final = _script("outdate")
+NAME: Final = _script("name")
+SCHEDULE: Final = _script("schedule", _INTAKE)
+UNSCHEDULE: Final = _script("unschedule")
+AGENDA: Final = _script("agenda", _READ)
 BEAT: Final = _script("beat")
 LIVE: Final = _script("live", _READ)
 OUTBOX: Final = _script("outbox", _READ)
 
 ALL: Final = (
-    META, CREATE, CLAIM, COMMIT, POST, WATCH, TELL, SWEEP, FIRE, TAKEOVER, DUE, ERASE, FIND, BEAT, LIVE,
-    OUTBOX,
+    META, CREATE, CLAIM, COMMIT, POST, WATCH, TELL, SWEEP, FIRE, TAKEOVER, DUE, ERASE, FIND, GATE, ADMIT,
+    LIMIT, GATES, DEPTHS, EMIT, LEAVE, LISTEN, UNLISTEN, LOOKED, LOOK, OUTDATE, NAME, SCHEDULE, UNSCHEDULE,
+    AGENDA, BEAT, LIVE, OUTBOX,
 )  # fmt: skip

@@ -15,18 +15,20 @@ from typing import Final, final
 
 from typing_extensions import override
 
-from durable.backends.redis import pages, reads, scripts, sweeps
+from durable.backends.redis import events as event_log, flow_reads, pages, reads, schedules, scripts, sweeps
 from durable.backends.redis.check import contradictions
 from durable.backends.redis.connect import open_wire
-from durable.backends.redis.courier import PASSING, Courier, Effects
+from durable.backends.redis.courier import PASSING, Courier
+from durable.backends.redis.effects import Effects
 from durable.backends.redis.heart import Heart
 from durable.backends.redis.keys import Keyspace, lease_keys, meta_key
 from durable.backends.redis.letters import Letter
 from durable.backends.redis.location import Location
 from durable.backends.redis.records import as_list
+from durable.backends.redis.turnstile import set_limit
 from durable.backends.redis.verbs import Answer, Verbs
 from durable.backends.redis.wire import RedisWire, Sent
-from durable.errors import ConfigurationError, StoreUnavailable
+from durable.errors import ConfigurationError, OutcomeUnknown, StoreUnavailable
 from durable.models import ExecutionStatus
 from durable.protocols import (
     Batch,
@@ -35,28 +37,40 @@ from durable.protocols import (
     Claimed,
     Committed,
     Created,
+    Depth,
     Diverged,
     Doorbell,
+    Due,
     DurableStore,
     Emit,
+    EventRow,
     ExecutionRow,
     Exists,
     Fenced,
     Full,
+    GateRow,
     InboxEntry,
+    Joined,
     Live,
+    Looked,
     Message,
     NewExecution,
     NotClaimed,
     NotPosted,
+    Plan,
     Posted,
     Query,
+    Receipt,
     Rows,
+    Saved,
+    ScheduleRow,
+    Sent as SentEvents,
+    Subscriber,
     Ticked,
     Wanted,
 )
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 DEFAULT_PARTITIONS: Final = 16
 _FEWEST_PARTITIONS: Final = 2
 """With one, nobody would relay what a process that died had put into the outbox."""
@@ -141,8 +155,23 @@ class RedisStore(DurableStore):
     # -- writes
 
     @override
-    async def create(self, spec: NewExecution, *, op_id: str) -> Created | Exists:
-        return await self._is_open.verbs.create(spec, op_id)
+    async def create(self, spec: NewExecution, *, op_id: str) -> Created | Joined | Exists:
+        opened = self._is_open
+        started = await opened.verbs.start(spec, op_id)
+        answer = started.answer
+        if not started.letters or isinstance(answer, Exists):
+            return answer
+        effects = await self._deliver(opened, started.letters)
+        own, others = _of(answer.id, effects.doorbells)
+        if isinstance(answer, Joined):
+            return replace(answer, doorbell=answer.doorbell or own)
+        return replace(
+            answer,
+            doorbell=answer.doorbell or own,
+            doorbells=(*answer.doorbells, *others),
+            touched=tuple(id for id in effects.touched if id != answer.id),
+            next_at=effects.next_at,
+        )
 
     @override
     async def claim(
@@ -165,6 +194,7 @@ class RedisStore(DurableStore):
                 committed,
                 doorbells=(*committed.doorbells, *effects.doorbells),
                 touched=(*committed.touched, *effects.touched),
+                next_at=effects.next_at,
             )
         return committed
 
@@ -173,13 +203,21 @@ class RedisStore(DurableStore):
         opened = self._is_open
         answer, letters = await opened.verbs.post(execution_id, message)
         if letters:
-            await self._deliver(opened, letters)
+            effects = await self._deliver(opened, letters)
+            if isinstance(answer, Posted):
+                own, others = _of(execution_id, effects.doorbells)
+                return replace(
+                    answer,
+                    doorbell=answer.doorbell or own,
+                    doorbells=tuple(others),
+                    next_at=effects.next_at,
+                )
         return answer
 
     @override
     async def tick(self, partition: int, *, live: Live, limit: int) -> Ticked:
         opened = self._is_open
-        return await sweeps.tick(opened.verbs, opened.verbs.space.partitions[partition], live, limit)
+        return await sweeps.tick(opened.courier, opened.verbs.space.partitions[partition], live, limit)
 
     @override
     async def due(self, partition: int, wanted: Wanted, *, limit: int, again_ms: int) -> Sequence[Doorbell]:
@@ -198,7 +236,71 @@ class RedisStore(DurableStore):
         effects = Effects()
         part = opened.verbs.space.partitions[partition]
         now, more = await opened.courier.relay(part, limit, effects)
-        return Ticked(effects.doorbells, tuple(effects.touched), more=more, next_at=None, now=now)
+        return Ticked(effects.doorbells, tuple(effects.touched), more=more, next_at=effects.next_at, now=now)
+
+    @override
+    async def send(self, events: Sequence[Emit], *, op_id: str) -> SentEvents:
+        opened = self._is_open
+        effects = Effects()
+        receipts: Sequence[Receipt]
+        if len(events) == 1:
+            receipts = [await opened.courier.emit(events[0], f"{op_id}:0", effects)]
+        elif events:
+            # Those of different names are in different places: they are all in one, before any goes anywhere.
+            letters = await event_log.leave(opened.verbs, events, op_id)
+            try:
+                receipts = await asyncio.gather(
+                    *[
+                        opened.courier.emit(event, f"{op_id}:{number}", effects)
+                        for number, event in enumerate(events)
+                    ]
+                )
+            except PASSING as error:
+                raise OutcomeUnknown(op_id, "they will be sent, but are not yet") from error
+            self._take_off_soon(opened, letters)
+        else:
+            receipts = ()
+        self._take_off_soon(opened, effects.read)
+        return SentEvents(receipts, tuple(effects.doorbells), tuple(effects.touched), effects.next_at)
+
+    @override
+    async def subscribe(self, add: Sequence[Subscriber], remove: Sequence[Subscriber] = ()) -> None:
+        await event_log.subscribe(self._is_open.verbs, add, remove)
+
+    @override
+    async def save_schedule(
+        self, row: ScheduleRow, *, op_id: str, starts: Sequence[NewExecution] = ()
+    ) -> Saved | None:
+        opened = self._is_open
+        kept = await schedules.save(opened.verbs, row, op_id, starts)
+        if kept is None:
+            return None
+        if not kept.letters:
+            return Saved(kept.ver, kept.execution_ids, ())
+        effects = await self._deliver(opened, kept.letters)
+        ids = effects.names(kept.execution_ids, kept.places)
+        return Saved(kept.ver, ids, tuple(effects.doorbells), tuple(effects.touched), effects.next_at)
+
+    @override
+    async def remove_schedule(self, schedule_id: str) -> bool:
+        return await schedules.remove(self._is_open.verbs, schedule_id)
+
+    @override
+    async def set_limit(self, rule: str, limit: int | None) -> None:
+        opened = self._is_open
+        part = opened.verbs.space.partition_of(rule)
+        letters = await set_limit(opened.verbs, part, rule, "-" if limit is None else str(limit), "")
+        await self._deliver(opened, letters)
+
+    @override
+    async def pause_queue(self, queue: str, paused: bool) -> None:
+        verbs = self._is_open.verbs
+        key = verbs.space.paused
+        await verbs.wire.call("SADD" if paused else "SREM", key, queue, key=key, op_id="pause")
+
+    @override
+    async def prune_events(self, *, before: int, limit: int) -> int:
+        return await event_log.prune(self._is_open.verbs, before, limit)
 
     @override
     async def prune(self, *, before: int, status: Sequence[ExecutionStatus], limit: int) -> int:
@@ -240,8 +342,56 @@ class RedisStore(DurableStore):
         return await reads.counts(self._is_open.verbs)
 
     @override
-    async def event(self, event_id: str) -> Emit | None:
-        return await reads.event(self._is_open.verbs, event_id)
+    async def event(self, name: str, event_id: str) -> EventRow | None:
+        return await event_log.event(self._is_open.verbs, name, event_id)
+
+    @override
+    async def plan(self, event: str) -> Plan:
+        return await event_log.plan(self._is_open.verbs, event)
+
+    @override
+    async def look(
+        self, event: str, *, shape: str, topic: str, since: int, after: int = 0, limit: int = 100
+    ) -> Looked:
+        return await event_log.look(
+            self._is_open.verbs, event, shape=shape, topic=topic, since=since, after=after, limit=limit
+        )
+
+    @override
+    async def subscribers(self) -> Sequence[Subscriber]:
+        return await event_log.subscribers(self._is_open.verbs)
+
+    @override
+    async def schedule(self, schedule_id: str) -> ScheduleRow | None:
+        return await schedules.row(self._is_open.verbs, schedule_id)
+
+    @override
+    async def schedules(self, *, after: str = "", limit: int = 100) -> Sequence[ScheduleRow]:
+        return await schedules.page(self._is_open.verbs, after, limit)
+
+    @override
+    async def due_schedules(self, *, limit: int) -> Due:
+        return await schedules.due(self._is_open.verbs, limit)
+
+    @override
+    async def gate(self, name: str) -> GateRow | None:
+        return await flow_reads.gate(self._is_open.verbs, name)
+
+    @override
+    async def gates(self, *, after: str = "", limit: int = 100) -> Sequence[GateRow]:
+        return await flow_reads.gates(self._is_open.verbs, after, limit)
+
+    @override
+    async def limits(self) -> Mapping[str, int]:
+        return await flow_reads.limits(self._is_open.verbs)
+
+    @override
+    async def paused_queues(self) -> Sequence[str]:
+        return await reads.paused_queues(self._is_open.verbs)
+
+    @override
+    async def depths(self) -> Sequence[Depth]:
+        return await flow_reads.depths(self._is_open.verbs)
 
     @override
     async def check(self) -> Sequence[str]:
@@ -290,10 +440,15 @@ class RedisStore(DurableStore):
             if len(done) < len(letters):
                 await opened.courier.relay(part, _RELAYED_AT_ONCE, effects)
             else:
-                self._read.setdefault(part.number, []).extend(done)
-                if self._chore is None:
-                    self._chore = asyncio.create_task(self._take_off(opened), name="durable.redis.outbox")
+                self._take_off_soon(opened, done)
+        self._take_off_soon(opened, effects.read)
         return effects
+
+    def _take_off_soon(self, opened: _Open, done: Sequence[Letter]) -> None:
+        for letter in done:
+            self._read.setdefault(letter.part.number, []).append(letter)
+        if self._read and self._chore is None:
+            self._chore = asyncio.create_task(self._take_off(opened), name="durable.redis.outbox")
 
     async def _take_off(self, opened: _Open) -> None:
         """Take delivered letters off their outboxes, as many as there are in a turn of the loop."""
@@ -305,3 +460,9 @@ class RedisStore(DurableStore):
                         await opened.courier.take_off(opened.verbs.space.partitions[number], letters)
         finally:
             self._chore = None
+
+
+def _of(execution_id: str, doorbells: Sequence[Doorbell]) -> tuple[Doorbell | None, Sequence[Doorbell]]:
+    """Its own doorbell, and those of others."""
+    own = next((bell for bell in doorbells if bell.id == execution_id), None)
+    return own, [bell for bell in doorbells if bell.id != execution_id]

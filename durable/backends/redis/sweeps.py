@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from durable.backends.redis import scripts
+from durable.backends.redis.courier import Courier
+from durable.backends.redis.effects import Effects
 from durable.backends.redis.keys import Partition
+from durable.backends.redis.letters import unpack_letter
 from durable.backends.redis.records import (
     STATUS_LETTERS,
     as_bytes,
@@ -41,26 +44,37 @@ class _Look:
     next_at: int | None
 
 
-async def tick(verbs: Verbs, part: Partition, live: Live, limit: int) -> Ticked:
+async def tick(courier: Courier, part: Partition, live: Live, limit: int) -> Ticked:
     """A look; if there is anything to do, one pipeline with a script for each execution, and another look.
 
     Each of those scripts decides anew, so any number of processes may do this at once.
     """
+    verbs = courier.verbs
     look = await _look(verbs, part, live, min(limit, _MOST))
     if not (look.timers or look.deserted):
         return Ticked((), (), more=False, next_at=look.next_at, now=look.now)
     steps: dict[str, list[bytes]] = {}
+    gates: list[str] = []
     for member in look.timers:
         execution_id, _, step_id = member.partition(b"\0")
-        steps.setdefault(execution_id.decode(), []).append(step_id)
-    doorbells: list[Doorbell] = []
-    touched: list[str] = []
-    changes = [_fire(verbs, execution_id, due, doorbells, touched) for execution_id, due in steps.items()]
-    changes += [_take_over(verbs, part, *deserted, doorbells) for deserted in look.deserted]
+        if execution_id:
+            steps.setdefault(execution_id.decode(), []).append(step_id)
+        else:
+            gates.append(step_id.decode())
+    effects = Effects()
+    changes = [_fire(courier, execution_id, due, effects) for execution_id, due in steps.items()]
+    changes += [courier.turnstile.advance(gate, part, effects) for gate in gates]
+    changes += [_take_over(verbs, part, *deserted, effects) for deserted in look.deserted]
     looking = _look(verbs, part, live, 1)
     _, then = await asyncio.gather(asyncio.gather(*changes), looking)
+    await courier.clear(effects)
+    instants = [at for at in (then.next_at, effects.next_at) if at is not None]
     return Ticked(
-        doorbells, touched, more=bool(then.timers or then.deserted), next_at=then.next_at, now=then.now
+        effects.doorbells,
+        list(effects.touched),
+        more=bool(then.timers or then.deserted),
+        next_at=min(instants, default=None),
+        now=then.now,
     )
 
 
@@ -80,23 +94,23 @@ async def _look(verbs: Verbs, part: Partition, live: Live, limit: int) -> _Look:
     )
 
 
-async def _fire(
-    verbs: Verbs, execution_id: str, steps: Sequence[bytes], doorbells: list[Doorbell], touched: list[str]
-) -> None:
+async def _fire(courier: Courier, execution_id: str, steps: Sequence[bytes], effects: Effects) -> None:
+    verbs = courier.verbs
     keys = verbs.space.of(execution_id)
     reply = await verbs.wire.run(scripts.FIRE, keys.fire, (execution_id, *steps), op_id="tick")
-    doorbell, number = as_list(reply)
-    doorbells += unpack_doorbells((doorbell,))
+    doorbell, number, letters = as_list(reply)
+    effects.doorbells += unpack_doorbells((doorbell,))
     if number:
-        touched.append(execution_id)
+        effects.touched[execution_id] = None
+    await courier.follow([unpack_letter(keys.part, letter) for letter in as_list(letters)], effects)
 
 
 async def _take_over(
-    verbs: Verbs, part: Partition, execution_id: str, place: bytes, doorbells: list[Doorbell]
+    verbs: Verbs, part: Partition, execution_id: str, place: bytes, effects: Effects
 ) -> None:
     keys = (verbs.space.of(execution_id).x, part.owned, part.ready)
     doorbell = await verbs.wire.run(scripts.TAKEOVER, keys, (execution_id, place), op_id="tick")
-    doorbells += unpack_doorbells((doorbell,))
+    effects.doorbells += unpack_doorbells((doorbell,))
 
 
 async def due(verbs: Verbs, part: Partition, wanted: Wanted, limit: int, again_ms: int) -> Sequence[Doorbell]:
@@ -152,4 +166,7 @@ async def prune(
 
 async def _erase(verbs: Verbs, execution_id: str, before: int, letters: str) -> int:
     keys = verbs.space.of(execution_id).erase
-    return as_int(await verbs.wire.run(scripts.ERASE, keys, (execution_id, before, letters), op_id="prune"))
+    while True:
+        erased = await verbs.wire.run(scripts.ERASE, keys, (execution_id, before, letters), op_id="prune")
+        if as_int(erased) >= 0:  # else some of what had joined it is left to forget
+            return as_int(erased)

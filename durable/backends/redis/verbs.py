@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, final
 
 from durable.backends.redis import scripts
+from durable.backends.redis.gates import is_given_back, pack_gates
 from durable.backends.redis.keys import Keyspace
 from durable.backends.redis.letters import Letter, pack_out, unpack_letter
 from durable.backends.redis.records import (
@@ -46,7 +47,9 @@ from durable.protocols import (
     Doorbell,
     Exists,
     Fenced,
+    Free,
     Full,
+    Joined,
     Message,
     MessageKind,
     NewExecution,
@@ -57,6 +60,7 @@ from durable.protocols import (
     Posted,
     Ready,
     Run,
+    Seek,
 )
 
 MAX_CHECKPOINTS: Final = 10_000
@@ -72,6 +76,15 @@ class Answer:
     letters: Sequence[Letter] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What became of a start, whether it was created just now, and what it put into the outbox."""
+
+    answer: Created | Joined | Exists
+    is_new: bool = False
+    letters: Sequence[Letter] = ()
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class Verbs:
@@ -81,22 +94,17 @@ class Verbs:
     space: Keyspace
     max_unread: int = field(default=MAX_UNREAD)
 
-    async def create(self, spec: NewExecution, op_id: str) -> Created | Exists:
-        answer, _ = await self.start(spec, op_id)
-        return answer
-
-    async def start(
-        self, spec: NewExecution, op_id: str, watcher: str = "", token: str = ""
-    ) -> tuple[Created | Exists, bool]:
-        """Create it, watched from the beginning if there is a watcher; was it created just now?"""
+    async def start(self, spec: NewExecution, op_id: str, watcher: str = "", token: str = "") -> Started:
+        """Create it, watched from the beginning if there is a watcher."""
         keys = self.space.of(spec.id)
+        join, delay_ms = spec.join, _delay_ms(spec)
         args: list[Word] = [
             spec.id,
             op_id,
             "" if spec.key is None else key_field(spec.workflow, spec.key),
             "1" if spec.reuse_closed_key else "",
             digest(spec.input),
-            spec.delay_ms,
+            delay_ms,
             spec.at_ms or 0,
             "" if spec.timeout_ms is None else spec.timeout_ms,
             pack_spec(spec),
@@ -106,21 +114,40 @@ class Verbs:
             spec.workflow,
             watcher,
             token,
+            pack_gates(spec.gates),
+            int(any(map(is_given_back, spec.gates))),
+            spec.cause,
         ]
+        if join is None:
+            args += ["", "", "", ""]
+        else:
+            most, size = join.most_ms, join.size
+            args += [join.group, "" if most is None else most, "" if size is None else size, join.items]
+        listens = [pack_out(listen) for listen in spec.listens]
         holder = ""
         declared: tuple[str, ...] = keys.create
         while True:
-            code, *rest = as_list(await self.wire.run(scripts.CREATE, declared, [*args, holder], op_id=op_id))
+            code, *rest = as_list(
+                await self.wire.run(scripts.CREATE, declared, [*args, holder, *listens], op_id=op_id)
+            )
             if code != b"k":
                 break
-            # Another execution has the key. Its record has to be declared, so that the script can look at it.
+            # Another execution has the key, or is pending for the group. Its record has to be declared, so that the
+            # script can look at it.
             holder = as_bytes(rest[0]).decode()
             declared = (*keys.create, f"{keys.part.prefix}x:{holder}")
+        execution_id = as_bytes(rest[0]).decode()
         if code == b"e":
-            return Exists(as_bytes(rest[0]).decode(), bool(rest[1])), False
-        execution_id, created_at, is_new = rest
-        created_at = created_at if isinstance(created_at, int) else int(as_bytes(created_at))
-        return _created(spec, as_bytes(execution_id).decode(), created_at), bool(is_new)
+            return Started(Exists(execution_id, bool(rest[1])))
+        letters = [unpack_letter(keys.part, letter) for letter in as_list(rest[3])]
+        if code == b"j":
+            bell = unpack_doorbell(as_bytes(rest[2])) if rest[2] else None
+            return Started(Joined(execution_id, bell, int(as_bytes(rest[1]))), letters=letters)
+        created_at = rest[1] if isinstance(rest[1], int) else int(as_bytes(rest[1]))
+        created = _created(spec, delay_ms, execution_id, created_at)
+        if rest[4]:
+            created = replace(created, doorbells=(unpack_doorbell(as_bytes(rest[4])),))
+        return Started(created, bool(rest[2]), letters)
 
     async def claim(
         self, execution_id: str, nonce: str, worker: str, have_op: str | None
@@ -179,9 +206,10 @@ class Verbs:
         letters: list[Letter] = []
         if sent:
             incarnation = sent[-1].decode()
+            outs = [out for out in batch.out if not isinstance(out, (Seek, Free))]
             letters = [
                 Letter(keys.part, entry_id, execution_id, incarnation, out)
-                for entry_id, out in zip(sent[:-1], batch.out, strict=True)
+                for entry_id, out in zip(sent[:-1], outs, strict=True)
             ]
         letters += [unpack_letter(keys.part, entry) for entry in told]
         return Answer(
@@ -196,8 +224,13 @@ class Verbs:
             letters,
         )
 
-    async def post(self, execution_id: str, message: Message) -> tuple[Posted | NotPosted, Sequence[Letter]]:
-        """Raises: `StoreFull`."""
+    async def post(
+        self, execution_id: str, message: Message, heard: tuple[str, str, str] | None = None
+    ) -> tuple[Posted | NotPosted, Sequence[Letter]]:
+        """Post it; if it was heard, only to who listens still (where, since which letter, and whether it goes on).
+
+        Raises: `StoreFull`.
+        """
         keys = self.space.of(execution_id)
         is_cancel = message.kind is MessageKind.CANCEL
         reply = await self.wire.run(
@@ -211,6 +244,7 @@ class Verbs:
                 pack_message(message),
                 pack_optional(message.data) if is_cancel else "",
                 self.max_unread if message.kind.refusable else _ANY_NUMBER,
+                *(heard or ()),
             ),
             op_id=message.id,
         )
@@ -238,16 +272,37 @@ def worker_place(worker: str) -> bytes:
     return b"%04x%b" % (len(name), name)
 
 
-def _created(spec: NewExecution, execution_id: str, created_at: int) -> Created:
-    available_at = max(created_at + spec.delay_ms, spec.at_ms or 0)
+def _delay_ms(spec: NewExecution) -> int:
+    """A group's wait for others, unless one is as many as there may be."""
+    join = spec.join
+    if join is None:
+        return spec.delay_ms
+    return 0 if join.size is not None and join.items >= join.size else join.wait_ms
+
+
+def _created(spec: NewExecution, delay_ms: int, execution_id: str, created_at: int) -> Created:
+    """What has gates is claimable only when it has passed them."""
+    available_at = max(created_at + delay_ms, spec.at_ms or 0)
     bell = Doorbell(
         execution_id, spec.workflow, spec.version, spec.queue, spec.priority, ready_at=available_at
     )
-    return Created(execution_id, bell if available_at <= created_at else None, available_at)
+    is_claimable = available_at <= created_at and not spec.gates
+    return Created(execution_id, bell if is_claimable else None, available_at)
 
 
 def _commit_args(execution_id: str, nonce: str, ver: int, op_id: str, batch: Batch) -> list[Word]:
     letter, next_args = _pack_next(batch.next)
+    # These come from the script as letters of its own: the record knows what is sought.
+    outs: list[Word] = []
+    passing: list[Word] = []
+    for out in batch.out:
+        match out:
+            case Seek(step_id, gates, message_id):
+                passing += (step_id, message_id, pack_gates(gates))
+            case Free(step_id):
+                passing += (step_id, "", "")
+            case _:
+                outs.append(pack_out(out))
     args: list[Word] = [
         execution_id,
         nonce,
@@ -259,7 +314,8 @@ def _commit_args(execution_id: str, nonce: str, ver: int, op_id: str, batch: Bat
         len(batch.drop),
         len(batch.consume),
         len(batch.values),
-        len(batch.out),
+        len(outs),
+        len(passing) // 3,
     ]
     for checkpoint in batch.checkpoints:
         args += pack_checkpoint(checkpoint)
@@ -268,7 +324,8 @@ def _commit_args(execution_id: str, nonce: str, ver: int, op_id: str, batch: Bat
         args += taken
     for value in batch.values.items():
         args += value
-    args += [pack_out(out) for out in batch.out]
+    args += outs
+    args += passing
     args += next_args
     return args
 

@@ -2,12 +2,12 @@
 local x, history, unread, ready, rung, later, owned, index = unpack(KEYS)
 local id, nonce, worker, have_op, place = unpack(ARGV)
 
-local state, owner, available, rank, crashes, status, created, ver, op, started, inbox_seq =
-  unpack(call('HMGET', x, 'st', 'n', 'av', 'rk', 'cr', 'su', 'ca', 'ver', 'op', 'sa', 'iq'))
+local state, owner, available, rank, crashes, status, created, ver, op, started, inbox_seq, held =
+  unpack(call('HMGET', x, 'st', 'n', 'av', 'rk', 'cr', 'su', 'ca', 'ver', 'op', 'sa', 'iq', 'hd'))
 if not state then return {'-'} end
 local now = clock()
 local is_new = not (state == 'o' and owner == nonce)
-if is_new and (state ~= 'r' or tonumber(available) > now) then return {state} end
+if is_new and (state ~= 'r' or tonumber(available) > now or (held and held ~= '')) then return {state} end
 
 -- A long history is left to a read of its own: it would keep everybody else waiting here.
 local records, entries = {}, {}

@@ -1,10 +1,10 @@
 -- Write a batch and move on. The caller declares the first three keys only when it believes that they are enough;
 -- when they are not, it is told so ('?') before anything is written, and comes again with all of them.
-local x, history, unread, owned, index, closed, ready, later, timers, mine, watched, outbox, consumed, values, seen_ids =
-  unpack(KEYS)
+local x, history, unread, owned, index, closed, ready, later, timers, mine, watched, outbox, consumed, values, seen_ids,
+  rung, seeking, listening = unpack(KEYS)
 local id, nonce, ver, op, seen, next = unpack(ARGV, 1, 6)
-local n_records, n_drop, n_consume, n_values, n_out =
-  tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
+local n_records, n_drop, n_consume, n_values, n_out, n_passing =
+  tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12])
 local MAX_RECORDS = 10000
 
 local state, owner, has_ver, last_op, history_seq, inbox_seq, answered_seq, crashes =
@@ -21,14 +21,15 @@ if state and last_op == op then
 end
 if not is_owner then return {'f'} end
 if has_ver ~= ver then return {'d'} end
-if not owned and (next ~= 'u' or n_drop + n_consume + n_values + n_out > 0) then return {'?'} end
+if not owned and (next ~= 'u' or n_drop + n_consume + n_values + n_out + n_passing > 0) then return {'?'} end
 
 -- The records that are there already: `had` is 'f' (final), 'o' (open) or 't' (open, with a timer).
-local at_records, at_drop = 11, 11 + 3 * n_records
+local at_records, at_drop = 12, 12 + 3 * n_records
 local at_consume = at_drop + n_drop
 local at_values = at_consume + 2 * n_consume
 local at_out = at_values + 2 * n_values
-local at_next = at_out + n_out
+local at_passing = at_out + n_out
+local at_next = at_passing + 3 * n_passing
 local had, named, dropped = {}, {}, {}
 for i = 1, n_drop do named[#named + 1] = ARGV[at_drop + i] end
 for i = 1, n_records do named[#named + 1] = ARGV[at_records + 3 * i - 2] end
@@ -88,11 +89,14 @@ if inbox_seq > tonumber(seen) then
 end
 
 local leaves = next ~= 'u' and not (next == 'p' and #news > 0)
-local created, rank, owned_at, worker, has_timers, has_watchers, deadline, workflow, attempt, generation
-local own_timers, watchers = {}, {}
+local created, rank, owned_at, worker, has_timers, has_watchers, deadline, workflow, attempt, generation, gates, gives,
+  has_seeking, listens
+local own_timers, watchers, sought = {}, {}, {}
 if owned then
-  created, rank, owned_at, worker, has_timers, has_watchers, deadline, workflow, attempt, generation = unpack(call(
-    'HMGET', x, 'ca', 'rk', 'oa', 'wk', 'tc', 'wc', 'dl', 'wf', 'at', 'ge'))
+  created, rank, owned_at, worker, has_timers, has_watchers, deadline, workflow, attempt, generation, gates, gives,
+    has_seeking, listens = unpack(call('HMGET', x,
+      'ca', 'rk', 'oa', 'wk', 'tc', 'wc', 'dl', 'wf', 'at', 'ge', 'gt', 'gf', 'sk', 'ls'))
+  gates, gives, has_seeking, listens = gates or nil, gives == '1', has_seeking == '1', listens == '1'
   if leaves then
     sound(owned, index)
     if next == 'c' then sound(closed) end
@@ -105,7 +109,19 @@ if owned then
     sound(timers)
     call('SCARD', mine)
   end
-  if n_out > 0 or #watchers > 0 then call('XLEN', outbox) end
+  if has_seeking and (next == 'c' or next == 'n') then
+    local all = call('HGETALL', seeking)
+    for i = 1, #all, 2 do sought[all[i]] = string.match(all[i + 1], '^%S+ (.*)$') end
+  else
+    for i = 1, n_passing do
+      local step = ARGV[at_passing + 3 * i - 2]
+      local known = call('HGET', seeking, step)
+      if known then sought[step] = string.match(known, '^%S+ (.*)$') end
+    end
+  end
+  if leaves and gates then sound(rung, timers) end
+  if n_out + n_passing + #watchers > 0 or has_seeking or listens or (leaves and gates) then call('XLEN', outbox) end
+  if n_out > 0 or listens then call('HLEN', listening) end
   if n_consume > 0 then
     call('HLEN', consumed)
     call('SCARD', seen_ids)
@@ -172,7 +188,15 @@ local sent = {}
 if n_out > 0 then
   local incarnation = call('HGET', x, 'cop')
   for i = 1, n_out do
-    sent[i] = call('XADD', outbox, '*', 'k', 'O', 'i', id, 'c', incarnation, 'd', ARGV[at_out + i])
+    local out = ARGV[at_out + i]
+    sent[i] = call('XADD', outbox, '*', 'k', 'O', 'i', id, 'c', incarnation, 'd', out)
+    local field, kind, begins = listening_of(out)
+    if begins then
+      call('HSET', listening, field, kind .. sent[i])
+      listens = true
+    elseif field then
+      call('HDEL', listening, field)
+    end
   end
   sent[n_out + 1] = incarnation
 end
@@ -182,11 +206,38 @@ local function set(field, value)
   fields[#fields + 1] = field
   fields[#fields + 1] = value
 end
+
+-- What its steps seek and free; its end, and another beginning, free all.
+local told = {}
+local function free(step)
+  told[#told + 1] = write_to_gates(outbox, 'e', id, step, '', '0', '', sought[step])
+  sought[step] = nil
+  call('HDEL', seeking, step)
+end
+for i = 1, n_passing do
+  local step, message_id, its_gates = unpack(ARGV, at_passing + 3 * i - 2, at_passing + 3 * i)
+  if sought[step] then free(step) end
+  if its_gates ~= '' then
+    local letter = write_to_gates(outbox, 's', id, step, string.sub(rank, -10), '0', message_id, its_gates)
+    told[#told + 1] = letter
+    sought[step] = its_gates
+    call('HSET', seeking, step, letter[1] .. ' ' .. its_gates)
+    has_seeking = true
+    set('sk', 1)
+  end
+end
+if has_seeking and (next == 'c' or next == 'n') then
+  local steps = {}
+  for step in pairs(sought) do steps[#steps + 1] = step end
+  for _, step in ipairs(steps) do free(step) end
+  set('sk', '')
+end
 if n_records > 0 then set('hq', int(history_seq)) end
 if crashes and crashes ~= '0' then set('cr', 0) end
 if sets_timer and not has_timers then set('tc', 1) end
+if listens and n_out > 0 then set('ls', 1) end
 
-local doorbell, told = '', {}
+local doorbell = ''
 if leaves then
   local a, b, c, d = unpack(ARGV, at_next + 1, at_next + 4)
   local status, ready_at = a, nil
@@ -211,7 +262,10 @@ if leaves then
     if deadline then call('ZREM', timers, id .. '\0__timeout') end
     if #watchers > 0 then
       local data = status == 'c' and b or c
-      told = tell_watchers(id, status, workflow, attempt or 1, data, watchers, watched, outbox)
+      for _, letter in ipairs(
+        tell_watchers(id, status, workflow, attempt or 1, data, watchers, watched, outbox)) do
+        told[#told + 1] = letter
+      end
       set('wc', '')
     end
   else
@@ -221,23 +275,25 @@ if leaves then
     set('at', 1)
     call('UNLINK', history, consumed, values)
   end
+  if listens and (next == 'c' or next == 'n') then
+    stop_listening(id, call('HGET', x, 'cop'), listening, outbox, told, next == 'n')
+    if next == 'c' then set('ls', '') end
+  end
   if #own_timers > 0 then
     local members = {}
     for i, step in ipairs(own_timers) do members[i] = id .. '\0' .. step end
     many('ZREM', timers, members)
     call('UNLINK', mine)
   end
+  local letter
   if ready_at then
-    set('st', 'r')
-    set('av', ready_at)
-    local member = bell(rank, ready_at, id)
-    if ready_at <= now then
-      doorbell = member
-      call('ZADD', ready, 0, member)
-    else
-      call('ZADD', later, ready_at, member)
-    end
+    doorbell, letter = make_ready(fields, id, rank, nil, ready_at, now, gates, gives, false, ready, rung, later, timers,
+      outbox)
+  elseif gates and (gives or next == 'c') then
+    letter = write_to_gates(outbox, next == 'c' and 'e' or 'g', id, '', '', '0', '', gates)
+    set('ep', letter[1])
   end
+  if letter then told[#told + 1] = letter end
   set('su', status)
   local stamp = wide(created) .. id
   call('ZREM', owned, string.format('%04x', #worker) .. worker .. wide(owned_at) .. id)

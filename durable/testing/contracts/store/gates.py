@@ -235,9 +235,9 @@ class Gating(StoreSuite):
         assert await takes(store, delayed)
 
     async def test_a_delayed_one_is_rung_when_its_instant_has_come(self, store: DurableStore) -> None:
-        delayed = await create(store, gates=[slots()], delay_ms=SOON)
+        delayed = await create(store, gates=[slots()], delay_ms=10 * SOON)
         assert (await tick(store)).next_at is not None
-        await self.pass_time(store, 2 * SOON)
+        await self.pass_time(store, 11 * SOON)
         rung = [*(await tick(store)).doorbells, *(await carry(store)).doorbells]
         assert [bell.id for bell in rung] == [delayed]
         assert await takes(store, delayed)
@@ -340,9 +340,9 @@ class Gating(StoreSuite):
     async def test_a_rate_lets_the_first_in_line_pass_when_its_instant_has_come(
         self, store: DurableStore
     ) -> None:
-        gate = rate(1, 2 * SOON)
+        gate = rate(1, 20 * SOON)
         first, second, third = [await create(store, gates=[gate]) for _ in range(3)]
-        await self.pass_time(store, 3 * SOON)
+        await self.pass_time(store, 21 * SOON)
         rung = [*(await tick(store)).doorbells, *(await carry(store)).doorbells]
         assert [bell.id for bell in rung] == [second]
         assert await takes(store, second)
@@ -358,7 +358,7 @@ class Gating(StoreSuite):
         assert await takes(store, first)
 
     async def test_a_window_refuses_what_is_too_much_in_it(self, store: DurableStore) -> None:
-        gate = window(2, 4 * SOON)
+        gate = window(2, 20 * SOON)
         created = [await create(store, gates=[gate]) for _ in range(3)]
         assert [(await row(store, each)).status for each in created] == [
             ExecutionStatus.PENDING,
@@ -366,8 +366,23 @@ class Gating(StoreSuite):
             ExecutionStatus.CANCELLED,
         ]
         assert (await row(store, created[2])).error == b"dropped"
-        await self.pass_time(store, 5 * SOON)
+        await self.pass_time(store, 21 * SOON)
         assert await takes(store, await create(store, gates=[gate]))
+
+    async def test_one_that_goes_on_is_not_refused_by_a_window_and_waits_in_line(
+        self, store: DurableStore
+    ) -> None:
+        gate = window(1, 20 * SOON)
+        first = await create(store, gates=[gate], delay_ms=LATER)
+        await post(store, first, message("x", kind=MessageKind.OPERATOR, reach=reopen().reach))
+        await (await own(store, first)).commit(PARK, consume=[(1, "x")])  # it went past, and was not counted
+        await create(store, gates=[gate])
+        await signal(store, first)
+        assert await is_held(store, first, gate)
+        await self.pass_time(store, 21 * SOON)
+        await tick(store)
+        await carry(store)
+        assert await takes(store, first)
 
     async def test_many_at_once_pass_a_window_exactly_as_often_as_it_allows(
         self, store: DurableStore, peers: Sequence[DurableStore]

@@ -76,7 +76,7 @@ class Joining(StoreSuite):
     async def test_what_is_due_is_joined_no_more(self, store: DurableStore) -> None:
         first = await make(store, debounced(b"1", wait_ms=SOON))
         await self.pass_time(store, 2 * SOON)
-        second = await make(store, debounced(b"2", wait_ms=SOON))
+        second = await make(store, debounced(b"2"))
         assert second.id != first.id
         assert (await row(store, first.id)).input == b"1"
         await own(store, first.id)
