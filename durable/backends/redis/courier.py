@@ -114,14 +114,14 @@ class Courier:
     async def take_off(self, part: Partition, letters: Sequence[Letter]) -> None:
         if letters:
             entry_ids = [letter.entry_id for letter in letters]
-            await asyncio.gather(
-                *[
-                    self._settle(letter.content, hearer)
-                    for letter in letters
-                    if isinstance(letter.content, Heard)
-                    for hearer in letter.content.hearers
-                ]
-            )
+            settling = [
+                self._settle(letter.content, hearer)
+                for letter in letters
+                if isinstance(letter.content, Heard)
+                for hearer in letter.content.hearers
+            ]
+            if settling:
+                await asyncio.gather(*settling)
             await self.verbs.wire.call("XDEL", part.outbox, *entry_ids, key=part.outbox)
 
     async def clear(self, effects: Effects) -> None:
