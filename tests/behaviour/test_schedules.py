@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from durable import (
+    Batch,
     ConfigurationError,
     Context,
     Cron,
+    Debounce,
     Durable,
     Every,
     ExecutionStatus,
@@ -194,6 +196,22 @@ async def test_a_range_is_backfilled_with_what_is_not_there(still_world: World) 
     assert [handle.created for handle in handles] == [True, True, True, False, False]
     await still_world.until_idle()
     assert len(await results(node)) == 5
+
+
+@pytest.mark.parametrize(
+    "rule", [{"debounce": Debounce("5s")}, {"batch": Batch(3, every="5s")}], ids=["debounce", "batch"]
+)
+async def test_each_instant_starts_one_of_a_workflow_whose_starts_join(
+    still_world: World, rule: dict[str, Any]
+) -> None:
+    @workflow(**rule)
+    async def joins(ctx: Context, items: list[int]) -> int:
+        return len(items)
+
+    node = await still_world.node(joins, sweep=3600)
+    await node.ensure_schedule(joins, [1], id="a-long-enough-name", interval="1m")
+    await still_world.advance("190s")
+    assert await results(node, "joins") == [1, 1, 1]
 
 
 async def test_a_one_off_runs_once_and_can_be_waited_for(still_world: World) -> None:
