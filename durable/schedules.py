@@ -23,7 +23,7 @@ from durable.codec import plain
 from durable.duration import Duration, to_instant_ms, to_ms
 from durable.engine.options import new_execution
 from durable.engine.persist import persist
-from durable.engine.templates import Template, is_newer, startable
+from durable.engine.templates import Template, decided_by, is_newer, startable
 from durable.errors import ConfigurationError, InvalidInput, ScheduleNotFound, shown
 from durable.handle import Handle
 from durable.ids import Ids
@@ -238,8 +238,7 @@ class Schedules:
         row = await self._row(id)
         plan = _Plan.unpack(row.data)
         workflow = self._startable(plan)
-        value = plain(plan.input)
-        spec = new_execution(self._ids.execution_id, workflow, value, plan.input)
+        spec = new_execution(self._ids.execution_id, workflow, decided_by(workflow, plan.input), plan.input)
         return await self._client.begin(spec, self._registry.newest_of(plan.workflow))
 
     async def backfill(self, id: str, since: datetime, until: datetime) -> list[Handle[Any]]:
@@ -417,7 +416,7 @@ def _tick(id: str, plan: _Plan, workflow: Any, instant: int, now: int) -> NewExe
     spec = new_execution(
         tick_id(id, instant),
         workflow,
-        plain(plan.input),
+        decided_by(workflow, plan.input),
         plan.input,
         at_ms=begins_at if begins_at is not None and begins_at > now else None,
     )
