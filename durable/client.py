@@ -423,4 +423,5 @@ def execution_of(row: ExecutionRow) -> Execution:
         started_at=None if row.started_at is None else to_datetime(row.started_at),
         finished_at=None if row.finished_at is None else to_datetime(row.finished_at),
         wake_at=None if wake_at is None else to_datetime(wake_at),
+        held_by=row.held_by if row.state is State.READY else None,
     )

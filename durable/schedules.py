@@ -364,7 +364,7 @@ class Schedules:
         if found is None:
             raise ConfigurationError(
                 f"workflow {plan.workflow} decides by a function and is not registered here",
-                "register it with this Durable",
+                "register it with this Durable; on the command line, name yours with --app",
             )
         return found
 

@@ -30,6 +30,7 @@ from durable.codec import Schema
 from durable.duration import Duration, to_ms
 from durable.errors import ConfigurationError, InvalidInput, UnknownWorkflow
 from durable.flow_control import Batch, Concurrency, Debounce, FlowControl, Key, RateLimit, Rules, Throttle
+from durable.matching import check_path
 from durable.models import Failure, WorkflowInfo
 from durable.names import check_name, check_own_name, check_priority, check_tags
 from durable.retry import Retry
@@ -105,6 +106,8 @@ class Workflow(Generic[In_contra, Out_co]):
         """Of the run as a whole."""
         self.timeout_ms = None if timeout is None else to_ms(timeout, what=f"timeout of workflow {self.name}")
         """Of the execution, from its creation on and across its attempts."""
+        if isinstance(priority, str):
+            check_path(priority, f"the priority of workflow {self.name}")
         self.priority = (
             priority if isinstance(priority, str) or callable(priority) else check_priority(priority)
         )

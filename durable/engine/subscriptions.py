@@ -55,7 +55,8 @@ def _concerned(subscriber: Subscriber, data: bytes, structure: object, known: Re
         raise ConfigurationError(
             f"event {subscriber.event} starts workflow {subscriber.workflow}, which decides by a function and is not "
             "registered here",
-            "register the workflow with this Durable, or let it use dotted paths instead of functions",
+            "register it with this Durable (on the command line, name yours with --app), or let it use dotted paths "
+            "instead of functions",
         )
     return template if any(when is None or matches(structure, when) for when in found["whens"]) else None
 
