@@ -10,6 +10,7 @@
     Execution, ExecutionDetail ...               what is known of it    durable.models
     History, Verdict                             what fits other code   durable.history, durable.engine.rehearsal
     DurableError ...                             what can go wrong      durable.errors
+    describe, WorkflowShape                      what may happen        durable.describe
 
 Backends implement the three ports of `durable.protocols`. Tests use `durable.testing`.
 """
@@ -17,6 +18,7 @@ Backends implement the three ports of `durable.protocols`. Tests use `durable.te
 from durable.app import Durable
 from durable.calendar import Cron, Every
 from durable.context import Branch, Context
+from durable.describe import WorkflowShape, describe
 from durable.engine.rehearsal import Fit, Verdict
 from durable.errors import (
     CompensationFailed,
@@ -142,8 +144,10 @@ __all__ = [
     "WaitTimeout",
     "Workflow",
     "WorkflowInfo",
+    "WorkflowShape",
     "WrongStatus",
     "current_step",
+    "describe",
     "step",
     "workflow",
 ]

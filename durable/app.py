@@ -15,6 +15,7 @@ from durable.backends import backend_for
 from durable.backends.ready_queue import ReadyQueue
 from durable.client import Client
 from durable.clock import Clock, SystemClock
+from durable.describe import WorkflowShape, describe
 from durable.duration import Duration, to_instant_ms, to_ms
 from durable.engine.attempt import Stubs
 from durable.engine.rehearsal import Verdict, rehearse, unknown_workflow
@@ -38,7 +39,7 @@ from durable.redact import redact_url
 from durable.retry import Retry
 from durable.schedules import Catchup, Overlap, ScheduleChanges, Schedules
 from durable.signals import Event, Signal
-from durable.worker import Worker, WorkerSettings
+from durable.worker import Heart, MakePulse, Worker, WorkerSettings
 from durable.workflow import AnyWorkflow, Registry, Workflow
 
 In = TypeVar("In")
@@ -90,6 +91,7 @@ class Durable:
         ids: Ids | None = None,
         stubs: Stubs | None = None,
         forgetful: bool = False,
+        pulse: MakePulse = Heart,
     ) -> None:
         self._registry = Registry(workflows)
         self._namespace = check_namespace(namespace)
@@ -100,6 +102,7 @@ class Durable:
         self._deps = deps
         self._limits = check_limits(limits or {})
         self._stubs = stubs
+        self._pulse: MakePulse = pulse
         self._settings = WorkerSettings(
             queues=tuple(check_own_name(name, "queue") for name in queues),
             concurrency=_at_least_one("concurrency", concurrency),
@@ -180,6 +183,7 @@ class Durable:
                     deps=deps,
                     limits=self._limits,
                     stubs=self._stubs,
+                    pulse=self._pulse,
                 )
                 stack.push_async_callback(self._worker.stop)
                 await self._worker.start()
@@ -609,6 +613,10 @@ class Durable:
                 return await rehearse(workflow, history, deps=deps)
 
             yield replay
+
+    def describe(self, workflow: AnyWorkflow) -> WorkflowShape:
+        """What may happen in a workflow, read from its source: the same as `durable.describe(workflow)`."""
+        return describe(workflow)
 
     # ---- within
 

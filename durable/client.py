@@ -7,7 +7,7 @@ import contextvars
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, final
 
-from durable.clock import Clock, to_datetime
+from durable.clock import Clock, TimerHandle, to_datetime
 from durable.codec import load_error, plain
 from durable.engine.options import new_execution
 from durable.engine.persist import persist
@@ -319,7 +319,7 @@ class Client:
                 if left is not None and left <= 0:
                     raise WaitTimeout(execution_id, (timeout_ms or 0) / 1000, _why(row))
                 pause = max(poll, self._waiting / _POLLS_PER_S) * self._ids.random.uniform(0.8, 1.2)
-                await hinted.wait(pause if left is None else min(pause, left))
+                await hinted.wait(self._clock, round(pause * 1000), left)
                 poll = min(poll * 2, _LONGEST_POLL)
         finally:
             self._waiting -= 1
@@ -347,7 +347,7 @@ class Client:
 
 @final
 class _Latch:
-    """An event that is waited for with a limit, for the price of a future and a timer."""
+    """An event that is waited for with a limit, for the price of a future and a timer or two."""
 
     def __init__(self) -> None:
         self._is_set = False
@@ -361,16 +361,20 @@ class _Latch:
     def clear(self) -> None:
         self._is_set = False
 
-    async def wait(self, seconds: float) -> None:
+    async def wait(self, clock: Clock, poll_ms: int, seconds: float | None) -> None:
+        """Come back when it is set, when it is time to look by oneself, or after so many seconds."""
         if self._is_set:
             return
         loop = asyncio.get_running_loop()
         self._waiter = loop.create_future()
-        timer = loop.call_later(seconds, self.set)
+        timers: list[TimerHandle] = [clock.call_at(clock.now_ms() + poll_ms, self.set, background=True)]
+        if seconds is not None:
+            timers.append(loop.call_later(seconds, self.set))
         try:
             await self._waiter
         finally:
-            timer.cancel()
+            for timer in timers:
+                timer.cancel()
 
 
 def _outcome(row: ExecutionRow, workflow: AnyWorkflow | None) -> object:

@@ -163,16 +163,11 @@ class Schedules:
         for workflow in registry.newest():
             triggers = [trigger for trigger in workflow.on if isinstance(trigger, Cron | Every)]
             for number, trigger in enumerate(triggers):
-                is_cron = isinstance(trigger, Cron)
+                cron = trigger.expression if isinstance(trigger, Cron) else None
+                interval = trigger.interval if isinstance(trigger, Every) else None
+                tz = trigger.tz if isinstance(trigger, Cron) else "UTC"
                 declared[f"{workflow.name}{_OF_CODE}{number}"] = self._plan(
-                    workflow,
-                    None,
-                    trigger.expression if is_cron else None,
-                    None if is_cron else trigger.interval,
-                    trigger.tz if is_cron else "UTC",
-                    "latest",
-                    "allow",
-                    None,
+                    workflow, None, cron, interval, tz, "latest", "allow", None
                 )
         for id, plan in declared.items():
             await self._ensure(id, plan, of_code=True)

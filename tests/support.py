@@ -100,6 +100,9 @@ class World:
         self.rough = rough
         self._namespace = namespace
         self._nodes: dict[Durable, tuple[tuple[AnyWorkflow | ModuleType, ...], dict[str, Any]]] = {}
+        self.workflows: list[AnyWorkflow | ModuleType] = []
+        """All that any node has known."""
+        self.namespaces: set[str] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -128,6 +131,8 @@ class World:
             node._settings = replace(node._settings, forgetful=True)  # no user needs to set it
         await node.__aenter__()
         self._nodes[node] = (workflows, settings)
+        self.workflows += workflows
+        self.namespaces.add(given["namespace"])
         return node
 
     async def stop(self, node: Durable) -> None:

@@ -1,5 +1,5 @@
 """The command line: `durable demo | worker | start | list | show | signal | send | cancel | retry | schedules ... |
-queues ... | limits ... | check | export | prune | doctor`.
+queues ... | limits ... | check | describe | export | prune | doctor`.
 
     program ──▶ worker  start  check   need the application: `--app module:durable`        (application)
             ──▶ executions  show  acts

@@ -15,6 +15,7 @@ from durable.cli import (
     acts,
     check,
     demo,
+    describe,
     doctor,
     executions,
     export,
@@ -48,6 +49,7 @@ program.add_typer(schedules.schedules, name="schedules")
 program.add_typer(queues.queues, name="queues")
 program.add_typer(limits.limits, name="limits")
 program.command("check")(check.check)
+program.command("describe")(describe.describe)
 program.command("export")(export.export)
 program.command("prune")(acts.prune)
 program.command("doctor")(doctor.doctor)

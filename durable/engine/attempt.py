@@ -165,7 +165,7 @@ class Attempt:
         self._root: asyncio.Task[Next] | None = None
         self._branches: dict[AnyTask, Branch] = {}
         self._waits = Waits()
-        self._in_step: set[AnyTask] = set()
+        self._in_step: dict[AnyTask, None] = {}
         self._steps_done: asyncio.Future[None] | None = None
         self._flushers: list[asyncio.Future[None]] = []
         self._in_flight: list[asyncio.Future[None]] = []
@@ -307,8 +307,8 @@ class Attempt:
                 await self.hold(undoing=undoing)
             # Only what was recorded before this call counts, not what other branches have recorded since.
             dirty = self.journal.dirty
-            if stored or not (dirty or self._committing or not self._owned):
-                return
+            if self._owned and (stored or not (dirty or self._committing)):
+                return  # and not while it is parked: whoever claims it then would begin the same
             flushed = asyncio.get_running_loop().create_future()
             (self._flushers if dirty or not self._committing else self._in_flight).append(flushed)
             self.wake()
@@ -360,12 +360,12 @@ class Attempt:
     def step_begins(self) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._in_step.add(task)
+        self._in_step[task] = None
 
     def step_ends(self) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._in_step.discard(task)
+        self._in_step.pop(task, None)
         if self._releasing:
             self._woken.set()
         if not self._in_step and self._steps_done is not None and not self._steps_done.done():
@@ -487,7 +487,7 @@ class Attempt:
 
     def _quiescent(self) -> bool:
         """Whether nothing of the body can move before the inbox brings something."""
-        if self._in_step or not self._waits or self._moving():
+        if self._in_step or self._flushers or not self._waits or self._moving():
             return False
         if len(self._waits) == len(self._branches):
             return True

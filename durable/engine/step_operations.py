@@ -49,11 +49,11 @@ class StepOperations(Operations):
             done, value = await self._live_step(branch, key, "step", call, schema, done)
         elif done.status is COMPLETED:
             value = await self.loaded(schema, done)
+        if done.status is CANCELLED:
+            await asyncio.get_running_loop().create_future()  # what cancelled it then will cancel it again
         branch.saw(done.finished_at or 0)
         if done.status is FAILED:
             raise rebuild(load_error(done.data))
-        if done.status is CANCELLED:
-            await asyncio.get_running_loop().create_future()  # what cancelled it then will cancel it again
         if call.undo is not None:
             self.driver.compensations.add(
                 Compensation(done.seq, scopes, lambda: self._compensate(branch, key, call, schema, done))

@@ -135,9 +135,9 @@ class WaitOperations(Operations):
         return done
 
     async def seen(self, branch: Branch, done: Checkpoint) -> None:
-        branch.saw(done.finished_at or 0)
         if done.status is CANCELLED:
             await asyncio.get_running_loop().create_future()  # what cancelled it then will cancel it again
+        branch.saw(done.finished_at or 0)
 
 
 def _brought(begun: Checkpoint, entry: InboxEntry) -> tuple[CheckpointStatus, bytes]:

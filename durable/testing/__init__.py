@@ -1,6 +1,7 @@
-"""What tests are made of: a world for a workflow, and the conformance suites of backends.
+"""What tests are made of: worlds for a workflow, and the conformance suites of backends.
 
-`StoreContract`, `QueueContract` and `BusContract` need pytest, and import it only when they are asked for.
+`StoreContract`, `QueueContract` and `BusContract` need pytest, and `StoreModel` needs hypothesis; they import it only
+when they are asked for.
 """
 
 from __future__ import annotations
@@ -12,27 +13,42 @@ if TYPE_CHECKING:
     from durable.testing.contracts.bus import BusContract
     from durable.testing.contracts.queue import QueueContract
     from durable.testing.contracts.store import StoreContract
+    from durable.testing.crash import CrashReport, crash_everywhere
     from durable.testing.env import DurableEnv
     from durable.testing.histories import read_histories, replay_history, restore
+    from durable.testing.model import StoreModel, World
+    from durable.testing.simulation.simulate import SimulationReport, simulate
 
 __all__ = [
     "BusContract",
+    "CrashReport",
     "DurableEnv",
     "QueueContract",
+    "SimulationReport",
     "StoreContract",
+    "StoreModel",
+    "World",
+    "crash_everywhere",
     "read_histories",
     "replay_history",
     "restore",
+    "simulate",
 ]
 
 _MODULES = {
     "BusContract": "contracts.bus",
+    "CrashReport": "crash",
     "DurableEnv": "env",
     "QueueContract": "contracts.queue",
+    "SimulationReport": "simulation.simulate",
     "StoreContract": "contracts.store",
     "read_histories": "histories",
     "replay_history": "histories",
     "restore": "histories",
+    "crash_everywhere": "crash",
+    "simulate": "simulation.simulate",
+    "StoreModel": "model",
+    "World": "model",
 }
 
 

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from types import ModuleType, TracebackType
-from typing import Any, Self, final
+from typing import Any, Self
 
 from durable.app import Durable, OpenDeps
-from durable.clock import VirtualClock, to_datetime
+from durable.clock import Clock, VirtualClock, to_datetime
 from durable.duration import Duration, to_instant_ms, to_ms
 from durable.engine.rehearsal import Verdict
 from durable.handle import Handle
 from durable.ids import Ids
+from durable.testing.stubs import StepStubs
 from durable.worker import Worker
 from durable.workflow import AnyWorkflow
 
-_DECORATION = re.compile(r"^(#[0-9.]+/)?(?P<name>.*?)(\[\d+\])?(#\d+)?$")
 _QUIET_TURNS, _BUSY_TURNS = 8, 1000
 _PATIENCE = 0.3
 """Seconds of real time after which a step that does nothing counts as waiting for the test."""
 
 
-@final
 class DurableEnv:
     """A `Durable` on memory, worker included, whose time moves only by `advance`.
 
@@ -50,8 +47,9 @@ class DurableEnv:
         replay: bool = False,
     ) -> None:
         started = datetime.now(UTC) if start is None else start
-        self.clock = VirtualClock(to_instant_ms(started, what="start"))
-        self._stubs = _Stubs()
+        self._virtual = VirtualClock(to_instant_ms(started, what="start"))
+        self.clock: Clock = self._virtual
+        self._stubs = StepStubs()
         self.durable = Durable(
             workflows,
             store="memory://",
@@ -93,10 +91,10 @@ class DurableEnv:
         """Move the clock on to an instant, as `advance` does. One that has passed changes nothing."""
         target = to_instant_ms(when, what="when")
         await self.until_idle()
-        while (due := self.clock.next_at()) is not None and due <= target:
-            self.clock.advance_to(due)
+        while (due := self._virtual.next_at()) is not None and due <= target:
+            self._virtual.advance_to(due)
             await self.until_idle()
-        self.clock.advance_to(target)
+        self._virtual.advance_to(target)
         await self.until_idle()
 
     async def replay(self, handle: Handle[Any]) -> Verdict:
@@ -143,43 +141,3 @@ async def _until_quiet(worker: Worker) -> None:
             seen, since = worker.progress, time.monotonic()
         elif not worker.idle and time.monotonic() - since > _PATIENCE:
             return
-
-
-class _Stubs:
-    """Implements `durable.engine.attempt.Stubs`."""
-
-    def __init__(self) -> None:
-        self.results: dict[str, object] = {}
-        self.failures: dict[str, list[object]] = {}
-
-    def replace(self, step_id: str, fn: Callable[..., object]) -> Callable[..., object]:
-        names = (step_id, _DECORATION.sub(r"\g<name>", step_id))
-        failing = next((name for name in names if self._fails(name)), None)
-        if failing is not None:
-            return self._failing(failing)
-        stubbed = next((name for name in names if name in self.results), None)
-        return fn if stubbed is None else _giving(self.results[stubbed])
-
-    def _fails(self, name: str) -> bool:
-        return name in self.failures and self.failures[name][1] != 0
-
-    def _failing(self, name: str) -> Callable[..., object]:
-        failure = self.failures[name]
-        if isinstance(failure[1], int):
-            failure[1] -= 1
-
-        async def fail(*args: object, **kwargs: object) -> object:
-            assert isinstance(failure[0], Exception)
-            raise failure[0]
-
-        return fail
-
-
-def _giving(result: object) -> Callable[..., object]:
-    async def give(*args: object, **kwargs: object) -> object:
-        if not callable(result) or isinstance(result, type):
-            return result
-        given = result(*args, **kwargs)
-        return await given if inspect.isawaitable(given) else given
-
-    return give

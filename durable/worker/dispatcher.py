@@ -41,6 +41,8 @@ _LONGEST_PARKED_MS = 5 * 60 * 1000
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 2.0
 _GENTLE = 0.5
 _GRACE_S = 1.0
+_DOUBT_MS = 60_000
+"""How long a request that was given up may still be on its way to the store."""
 
 
 @final
@@ -78,6 +80,8 @@ class Dispatcher:
         self._suspects: dict[str, int] = {}
         """How often those that run here have crashed in a row."""
         self._rung_again: dict[str, Delivery] = {}
+        self._doubtful: dict[str, tuple[str, int]] = {}
+        """Nonces of claims that were asked for more than once, and until when a copy may still arrive."""
         self._parked: OrderedDict[str, tuple[Attempt, int]] = OrderedDict()
         self._subscribed: dict[str, Subscription] = {}
         """To the hints for what runs or is parked here."""
@@ -144,6 +148,8 @@ class Dispatcher:
     async def abandon(self) -> None:
         """Drop everything, and store nothing of it."""
         self._is_leaving = self._stopped = True
+        for attempt in self._attempts():
+            attempt.let_go()
         tasks = {*self._tasks, *([self._receiver] if self._receiver else [])}
         for task in tasks:
             task.cancel()
@@ -178,6 +184,16 @@ class Dispatcher:
         before = self._clock.now_ms() - _LONGEST_PARKED_MS
         while self._parked and next(iter(self._parked.values()))[1] <= before:
             self._put_aside_oldest()
+
+    def look_after_claims(self) -> None:
+        """Ask again for what was claimed with an unknown outcome: the first request may have reached the store after
+        all, long after the second one was answered and given back, and then it has an owner who knows nothing of it."""
+        now = self._clock.now_ms()
+        for execution_id, (nonce, until) in list(self._doubtful.items()):
+            if until < now:
+                del self._doubtful[execution_id]
+            elif self.has_room and execution_id not in self._running:
+                self._spawn(execution_id, None, nonce)
 
     # ---- doorbells
 
@@ -232,7 +248,7 @@ class Dispatcher:
         elif self._is_unsafe(bell):
             self._queue.ack(delivery)  # not here, not now: the sweep rings it again
         else:
-            self._spawn(bell, delivery)
+            self._spawn(bell.id, delivery, crashes=bell.crashes)
 
     def _is_unsafe(self, bell: Doorbell) -> bool:
         """Whether it might share the fate of another one whose workers die. The last try before an execution is given
@@ -262,7 +278,7 @@ class Dispatcher:
         """
         if not self.has_room or bell.id in self._running or not self._wanted.wants(bell):
             return False
-        self._spawn(bell, None)
+        self._spawn(bell.id, None)
         return True
 
     def expect_parked(self, execution_id: str) -> bool:
@@ -277,13 +293,15 @@ class Dispatcher:
         """Whether an execution runs here, or is being claimed."""
         return execution_id in self._running
 
-    def _spawn(self, bell: Doorbell, delivery: Delivery | None) -> None:
+    def _spawn(
+        self, execution_id: str, delivery: Delivery | None, nonce: str | None = None, *, crashes: int = 0
+    ) -> None:
         self._free -= 1
-        self._running[bell.id] = None
-        if self._is_suspect(bell.crashes):
-            self._suspects[bell.id] = bell.crashes
+        self._running[execution_id] = None
+        if self._is_suspect(crashes):
+            self._suspects[execution_id] = crashes
         self._all_ended.clear()
-        self._background(self._serve(bell.id, delivery))
+        self._background(self._serve(execution_id, delivery, nonce or self._ids.nonce()))
 
     def _background(self, work: Coroutine[Any, Any, None]) -> None:
         # Not in the context of whoever happened to call: it may be a workflow's body.
@@ -291,10 +309,10 @@ class Dispatcher:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _serve(self, execution_id: str, delivery: Delivery | None) -> None:
+    async def _serve(self, execution_id: str, delivery: Delivery | None, nonce: str) -> None:
         try:
             await self._subscribe(execution_id)
-            await self._claim_and_drive(execution_id, delivery)
+            await self._claim_and_drive(execution_id, delivery, nonce)
         except Exception:
             log.exception("execution %s is left to be taken over: this is a fault in durable", execution_id)
         finally:
@@ -307,15 +325,19 @@ class Dispatcher:
             self._slot_freed.set()
             again = self._rung_again.pop(execution_id, None)
             if again is not None and not self._stopped:
-                self._spawn(again.doorbell, again)
+                self._spawn(execution_id, again, crashes=again.doorbell.crashes)
             elif not self._running:
                 self._all_ended.set()
 
-    async def _claim_and_drive(self, execution_id: str, delivery: Delivery | None) -> None:
-        nonce = self._ids.nonce()
+    async def _claim_and_drive(self, execution_id: str, delivery: Delivery | None, nonce: str) -> None:
         kept, _ = self._parked.pop(execution_id, (None, 0))
         have = kept.journal.op_id if kept is not None else None
-        claimed = await self._claim(execution_id, nonce, have)
+        try:
+            claimed = await self._claim(execution_id, nonce, have)
+        except BaseException:
+            if kept is not None:
+                kept.let_go()  # nobody else knows of it, and its body would wait for ever
+            raise
         if delivery is not None:
             self._queue.ack(delivery)
         while isinstance(claimed, Claimed):
@@ -346,9 +368,18 @@ class Dispatcher:
 
     async def _claim(self, execution_id: str, nonce: str, have: str | None) -> Claimed | NotClaimed:
         # Under one nonce until it is known: a claim of ours that nobody drives would be nobody's.
-        return await persist(
-            lambda: self._store.claim(execution_id, nonce=nonce, worker=self._worker_id, have_op=have)
-        )
+        asked = 0
+
+        async def ask() -> Claimed | NotClaimed:
+            nonlocal asked
+            asked += 1
+            return await self._store.claim(execution_id, nonce=nonce, worker=self._worker_id, have_op=have)
+
+        try:
+            return await persist(ask)
+        finally:
+            if asked > 1:
+                self._doubtful[execution_id] = nonce, self._clock.now_ms() + _DOUBT_MS
 
     def _new_attempt(self, claimed: Claimed, nonce: str) -> Attempt:
         workflow = self._registry.get(claimed.row.workflow, claimed.row.version)
@@ -400,5 +431,11 @@ class Dispatcher:
         seen = {id: last for id, last in self.seen.items() if id in self._hinted}
         # What is being claimed right now is looked at as soon as it is known what the claim has brought.
         self._hinted.intersection_update(id for id, attempt in self._running.items() if attempt is None)
-        if seen:
-            self.hear({id: tuple(entries) for id, entries in (await self._store.peek(seen)).items()})
+        if not seen:
+            return
+        try:
+            news = await self._store.peek(seen)
+        except DurableError as error:
+            log.warning("news of what runs here comes with the next sweep, after an error: %s", error)
+        else:
+            self.hear({id: tuple(entries) for id, entries in news.items()})

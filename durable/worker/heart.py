@@ -9,7 +9,9 @@ import threading
 import time
 import traceback
 from contextlib import suppress
-from typing import final
+from typing import Protocol, final
+
+from typing_extensions import override
 
 from durable.errors import DurableError
 from durable.protocols import DurableStore
@@ -21,8 +23,34 @@ _BLOCKED_WARNING = 1.0
 _MOST_BLOCKED_LEASES = 10
 
 
+class Pulse(Protocol):
+    """What holds a worker's lease."""
+
+    async def start(self) -> None:
+        """Hold the lease before anything is claimed.
+
+        Raises:
+            StoreUnavailable: the lease cannot be taken.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """End the lease: what is still held may be claimed by others at once. Called twice: nothing happens."""
+        ...
+
+    def abandon(self) -> None:
+        """Stop beating, and let the lease run out."""
+        ...
+
+
+class MakePulse(Protocol):
+    """Makes the pulse of one worker, which has a lease of `lease_ms`."""
+
+    def __call__(self, store: DurableStore, worker: str, *, lease_ms: int, info: bytes) -> Pulse: ...
+
+
 @final
-class Heart:
+class Heart(Pulse):
     """Beats five times a lease, from a thread of its own, until it is stopped.
 
     It also watches the loop: one that does not answer for a second is named in the log with what blocks it, once
@@ -40,12 +68,8 @@ class Heart:
         self._thread: threading.Thread | None = None
         self._warned = False
 
+    @override
     async def start(self) -> None:
-        """Hold the lease before anything is claimed.
-
-        Raises:
-            StoreUnavailable: the lease cannot be taken.
-        """
         await asyncio.to_thread(self._beat)
         loop = asyncio.get_running_loop()
         loop_thread = threading.get_ident()
@@ -54,15 +78,15 @@ class Heart:
         )
         self._thread.start()
 
+    @override
     async def stop(self) -> None:
-        """End the lease: what is still held may be claimed by others at once. Called twice: nothing happens."""
         if self._thread is not None:
             self._stopped.set()
             await self._ended.wait()
             self._thread = None
 
+    @override
     def abandon(self) -> None:
-        """Stop beating, and let the lease run out. After `stop`: nothing happens."""
         self._is_abandoned = True
         self._stopped.set()
 

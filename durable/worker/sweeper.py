@@ -14,12 +14,11 @@ from durable.protocols import (
     Capabilities,
     DurableQueue,
     DurableStore,
-    Live,
     Ticked,
-    WorkerInfo,
 )
 from durable.schedules import fire
 from durable.worker.dispatcher import Dispatcher
+from durable.worker.leases import Leases
 from durable.worker.loop import Loop
 from durable.workflow import Registry
 
@@ -47,9 +46,9 @@ class Sweeper:
         capabilities: Capabilities,
         dispatcher: Dispatcher,
         interval_ms: int,
+        lease_ms: int,
         look: Callable[[], object] | None,
     ) -> None:
-        self._worker_id = worker_id
         self._registry = registry
         self._ids = ids
         self._store = store
@@ -64,7 +63,7 @@ class Sweeper:
         self._breath_ms = _BREATH_MS if capabilities.shared else 0
         """Between turns: each asks every partition, and costs as much for one timer as for hundreds."""
         self._turned_at = 0
-        self._live = Live({}, 0)
+        self._leases = Leases(worker_id, lease_ms=lease_ms, interval_ms=interval_ms)
         self._swept_at = -interval_ms
         self._fires_at: int | None = None
         """When the next schedule is due, as far as is known."""
@@ -111,6 +110,7 @@ class Sweeper:
         if sweeping:
             self._swept_at = now
             self._dispatcher.forget_old()
+            self._dispatcher.look_after_claims()
             work += [self._look_at_leases(), self._look_for_news(), self._look_at_queues()]
         try:
             await _together(work)
@@ -125,9 +125,7 @@ class Sweeper:
         asked_at = self._clock.now_ms()
         live = await self._store.live()
         self._clock.follow(live.at, asked_at)
-        # This process knows that it is alive, even where its heart is late.
-        mine = WorkerInfo(self._worker_id, live.at)
-        self._live = Live({**live.workers, self._worker_id: mine}, live.at)
+        self._leases.look(live)
 
     async def _look_for_news(self) -> None:
         if seen := self._dispatcher.seen:  # hints are lossy: look for news of all that runs
@@ -141,7 +139,7 @@ class Sweeper:
     async def _tick(self, partition: int) -> None:
         more = True
         while more:
-            ticked = await self._store.tick(partition, live=self._live, limit=_LIMIT)
+            ticked = await self._store.tick(partition, live=self._leases.live, limit=_LIMIT)
             self._announce(ticked)
             more = ticked.more
 

@@ -32,7 +32,7 @@ from durable.protocols import (
     Wanted,
 )
 from durable.worker.dispatcher import Dispatcher
-from durable.worker.heart import Heart
+from durable.worker.heart import Heart, MakePulse
 from durable.worker.sweeper import Sweeper
 from durable.workflow import Registry
 
@@ -77,6 +77,7 @@ class Worker:
         deps: object = None,
         limits: Mapping[str, Limit] | None = None,
         stubs: Stubs | None = None,
+        pulse: MakePulse = Heart,
     ) -> None:
         # The nonce tells apart workers that share a host name and a process id, as containers do.
         self.id = f"{socket.gethostname()}:{os.getpid()}:{ids.nonce()[:8]}"
@@ -92,6 +93,7 @@ class Worker:
         """What bodies get as `ctx.deps`."""
         self._limits = limits or {}
         self._stubs = stubs
+        self._make_pulse = pulse
         self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="durable.step")
         self._context = copy_context()
         self._nudges: set[asyncio.Task[None]] = set()
@@ -105,7 +107,7 @@ class Worker:
         self.wanted = wanted = Wanted(tuple(settings.queues), workflows)
         about = {"pid": os.getpid(), "host": socket.gethostname(), "queues": list(settings.queues)}
         about |= {"slots": settings.concurrency, "workflows": sorted(workflows)}
-        self._heart = Heart(self._store, self.id, lease_ms=settings.lease_ms, info=to_json(about))
+        self._heart = self._make_pulse(self._store, self.id, lease_ms=settings.lease_ms, info=to_json(about))
         host = Host(
             clock=self._clock,
             random=self._ids.random,
@@ -144,6 +146,7 @@ class Worker:
             capabilities=await self._store.capabilities(),
             dispatcher=self.dispatcher,
             interval_ms=settings.sweep_ms,
+            lease_ms=settings.lease_ms,
             look=self._look,
         )
         self._uninstall = install(asyncio.get_running_loop())
@@ -239,7 +242,7 @@ class Worker:
         task.add_done_callback(self._nudges.discard)
 
     async def _post_nudge(self, execution_id: str) -> None:
-        kind, name = NUDGE
-        answer = await self._store.post(execution_id, Message(self._ids.nonce(), kind, name))
+        message = Message(self._ids.nonce(), *NUDGE)
+        answer = await persist(lambda: self._store.post(execution_id, message))
         if isinstance(answer, Posted) and answer.doorbell is not None:
             self._queue.ring((answer.doorbell,))

@@ -236,16 +236,36 @@ async def test_an_older_schema_is_brought_to_ours_or_left_as_it_was(
     async with opened(SqliteStore(path)) as store:
         await create(store, "x")
     good, bad = "ALTER TABLE executions ADD COLUMN colour TEXT", "ALTER TABLE nobody ADD COLUMN colour TEXT"
-    monkeypatch.setattr(schema, "VERSION", 2)
-    monkeypatch.setattr(schema, "STEPS", (schema.VERSION_1, (good, bad, "PRAGMA user_version = 2")))
+    version, steps = schema.VERSION + 1, schema.STEPS
+    is_next = f"PRAGMA user_version = {version}"
+    monkeypatch.setattr(schema, "VERSION", version)
+    monkeypatch.setattr(schema, "STEPS", (*steps, (good, bad, is_next)))
     with pytest.raises(StoreUnavailable, match="nobody"):
         await SqliteStore(path).open()
-    monkeypatch.setattr(schema, "STEPS", (schema.VERSION_1, (good, "PRAGMA user_version = 2")))
+    monkeypatch.setattr(schema, "STEPS", (*steps, (good, is_next)))
     for _ in range(2):
         async with opened(SqliteStore(path)) as store:
-            assert await pragma(store, "PRAGMA user_version") == 2
+            assert await pragma(store, "PRAGMA user_version") == version
             assert await pragma(store, "SELECT count(colour) FROM executions") == 0
             assert await store.get("x") is not None
+
+
+async def test_the_events_of_a_first_schema_are_kept(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("PRAGMA journal_mode = WAL")
+        for statement in schema.VERSION_1:
+            db.execute(statement)
+        db.execute("INSERT INTO namespaces (ns, name) VALUES (1, 'default')")
+        db.executemany(
+            "INSERT INTO events (ns, id, name, data, at) VALUES (1, ?, 'paid', x'01', ?)",
+            [("b", 1), ("a", 2)],
+        )
+    async with opened(SqliteStore(path)) as store:
+        found = [await store.event("paid", event_id) for event_id in ("b", "a")]
+        assert [(event.seq, event.at, event.data) for event in found if event] == [
+            (1, 1, b"\1"),
+            (2, 2, b"\1"),
+        ]
 
 
 # -- file systems

@@ -12,6 +12,7 @@ import pytest
 from durable.backends import GROUP
 from durable.clock import VirtualClock
 from durable.ids import Ids
+from tests.behaviour.described import check_shapes
 from tests.support import World
 
 START_MS = 1_700_000_000_000
@@ -46,6 +47,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     """A world in real time."""
     async with _world(request) as world:
         yield world
+        await check_shapes(world)
 
 
 @pytest.fixture(params=_LOCAL)
@@ -53,6 +55,7 @@ async def one_index_world(request: pytest.FixtureRequest) -> AsyncIterator[World
     """A world whose ready executions are in one list, and so in a strict order."""
     async with _world(request) as world:
         yield world
+        await check_shapes(world)
 
 
 @pytest.fixture(params=_LOCAL)
@@ -63,3 +66,4 @@ async def still_world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     """
     async with _world(request, clock=VirtualClock(START_MS)) as world:
         yield world
+        await check_shapes(world)

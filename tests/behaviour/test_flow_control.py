@@ -54,7 +54,7 @@ class Gauge:
         for key in (job.tenant.id, "all"):
             self.now[key] = self.now.get(key, 0) + 1
             self.most[key] = max(self.most.get(key, 0), self.now[key])
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.03)
         for key in (job.tenant.id, "all"):
             self.now[key] -= 1
         return job.number

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import pytest
+from typing_extensions import override
 
 from durable import Context, ExecutionFailed, ExecutionNotFound, NotRunning, Signal, workflow
 from durable.ids import Ids
 from durable.protocols import Claimed, DurableStore, Live
-from tests.support import CutOffStore, World, ends, of, reaches, records, steps, until
+from tests.support import CutOffStore, World, WrappedStore, ends, of, reaches, records, steps, until
+
+T = TypeVar("T")
 
 Go = Signal("go")
 
@@ -414,6 +418,42 @@ async def test_what_is_not_finished_when_the_drain_is_over_goes_on_elsewhere_at_
     release.set()
     await world.node(order, sweep="60s", lease="60s")
     assert await handle.result(5) == ("elsewhere", 1)
+
+
+async def test_leaving_while_a_claim_hangs_puts_aside_what_was_to_go_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Held(WrappedStore):
+        @override
+        async def through(self, verb: str, call: Callable[[], Awaitable[T]]) -> T:
+            if verb == "claim" and waiting.is_set():
+                claiming.set()
+                await asyncio.Event().wait()
+            return await call()
+
+    waiting, claiming = asyncio.Event(), asyncio.Event()
+    ended: list[str] = []
+
+    @workflow
+    async def order(ctx: Context) -> None:
+        try:
+            await ctx.wait_for_signal(Go)
+        except asyncio.CancelledError:
+            await ctx.step("clean up", lambda: None)  # nobody would ever store it
+        finally:
+            ended.append("put aside")
+
+    monkeypatch.setattr("durable.worker.dispatcher._GRACE_S", 0.05)
+    node = await world.node(order, store=Held(world.store()))
+    client = await world.node(order, worker=False)
+    handle = await client.start(order)
+    await reaches(handle, "waiting")
+    await until(lambda: node.worker.dispatcher.active == 0)
+    waiting.set()
+    await handle.signal(Go)
+    await claiming.wait()
+    await world.stop(node)
+    assert ended == ["put aside"]
 
 
 async def test_a_durable_is_used_only_while_it_is_entered(world: World) -> None:

@@ -20,14 +20,21 @@ from durable.errors import (
     StoreUnavailable,
 )
 from tests.crash import workflows
-from tests.crash.fleet import Fleet, Node, NodeGone, percentile, until_all_ended
+from tests.crash.fleet import Fleet, Node, NodeGone, spread, until_all_ended
 from tests.crash.invariants import Ack, Evidence, violations
 from tests.crash.ledger import digest
+from tests.crash.recovery import Shift, idlers, recoveries
 from tests.crash.workflows import Approved, Basket, Item, Job
 
 LEAST_EXECUTIONS = 100
-WORKERS = 3
 LEASE, SWEEP, DRAIN = 1.5, 0.3, 0.3
+ALLOWANCE = 2.0
+NEGLECT = LEASE + 2 * SWEEP + SWEEP + ALLOWANCE
+"""How long a worker that nothing disturbs, and that has no other work, may leave alone what another has lost: until the
+lease has run out, two sweeps have found it, and a doorbell that got lost is rung again (I17); and what a connection
+that is made anew and a machine that is busy may add to that."""
+_BEFORE_TRUCES_S, _BETWEEN_TRUCES_S = 10.0, 30.0
+_LEFT_IN_PEACE = 2
 _BETWEEN_STARTS_S = 0.25
 _HEALED_S = 60.0
 
@@ -58,12 +65,14 @@ async def survives(
         for nemesis in nemeses:
             await nemesis.begin()
         chaos = asyncio.gather(*(nemesis.run() for nemesis in nemeses))
+        truces = asyncio.create_task(_truces(fleet))
         try:
             await outside.run(until=chaos.done)
             await chaos
         finally:
             chaos.cancel()
-            await asyncio.gather(chaos, return_exceptions=True)
+            truces.cancel()
+            await asyncio.gather(chaos, truces, return_exceptions=True)
         healed = time.monotonic()
         await until_all_ended(client, within=_HEALED_S)
         settled = time.monotonic() - healed
@@ -71,19 +80,46 @@ async def survives(
     fleet.end()
 
     evidence = await fleet.evidence(wanted=wanted)
-    recoveries = fleet.recoveries(evidence)
+    calm = fleet.calm()
+    recovered = recoveries(evidence, calm)
     print(
         f"{evidence.figures['kill']} kills, {evidence.figures['stop']} stops, {evidence.figures['term']} drains; "
-        f"settled {settled:.1f} s after them, {time.monotonic() - began:.1f} s in all; "
-        f"recovery of {len(recoveries)}: p50 {percentile(recoveries, 0.5):.2f} s, "
-        f"p99 {percentile(recoveries, 0.99):.2f} s, at most {percentile(recoveries, 1.0):.2f} s"
+        f"settled {settled:.1f} s after them, {time.monotonic() - began:.1f} s in all\n"
+        f"{len(recovered)} recoveries, after {spread([each.seconds for each in recovered])}; "
+        f"of that beside an idle worker {spread([each.neglected for each in recovered])}"
     )
     print(dict(sorted(evidence.figures.items())))
-    found = violations(evidence) + outside.surprises(evidence)
+    found = violations(evidence) + outside.surprises(evidence) + neglected(fleet, evidence, calm)
     assert not found, f"DURABLE_TEST_SEED={plan}\n" + "\n".join(found[:50])
     errors = [line for line in fleet.logs().splitlines() if " ERROR durable" in line]
     assert not errors, f"DURABLE_TEST_SEED={plan}\n" + "\n".join(errors[:50])
     return evidence
+
+
+async def _truces(fleet: Fleet) -> None:
+    """Now and then enough of peace to see that all goes on."""
+    await asyncio.sleep(_BEFORE_TRUCES_S)
+    while True:
+        await fleet.truce(NEGLECT + 1.0)  # a worker may have to boot first
+        await asyncio.sleep(_BETWEEN_TRUCES_S)
+
+
+def neglected(fleet: Fleet, evidence: Evidence, calm: Sequence[Shift]) -> list[str]:
+    """I17: what a worker has lost goes on when the lease, two sweeps and a poll are over, however many more faults
+    there are, as soon as one other worker is left in peace for so long. And no worker that lives is deaf."""
+    found = [
+        f"I17: {each.execution} was lost, and for {each.neglected:.2f} s nobody had it though a worker was idle"
+        for each in recoveries(evidence, calm)
+        if each.neglected > NEGLECT * each.losses
+    ]
+    found += [
+        f"I17: process {shift.pid} claimed nothing in a truce, with {shift.ended - shift.began:.1f} s of peace"
+        for shift in idlers(evidence.trace.claims, calm, fleet.truces)
+    ]
+    long = sum(shift.ended - shift.began > NEGLECT for shift in calm)
+    if long < _LEFT_IN_PEACE:
+        found.append(f"I19: {long} times a worker was left in peace, at least {_LEFT_IN_PEACE} were wanted")
+    return found
 
 
 def worth_showing(faults: int) -> dict[str, int]:
@@ -110,14 +146,14 @@ def worth_showing(faults: int) -> dict[str, int]:
 class Monkey:
     """Does to each of a number of workers, in turns of its own, what chance has it."""
 
-    def __init__(self, fleet: Fleet, chance: random.Random, faults: int) -> None:
+    def __init__(self, fleet: Fleet, chance: random.Random, faults: int, *, workers: int) -> None:
         self._fleet = fleet
-        self._chances = [random.Random(chance.random()) for _ in range(WORKERS)]
+        self._chances = [random.Random(chance.random()) for _ in range(workers)]
         self._left = faults
         self._nodes: list[Node] = []
 
     async def begin(self) -> None:
-        self._nodes = [self._boot() for _ in range(WORKERS)]
+        self._nodes = [self._boot() for _ in self._chances]
         for node in self._nodes:
             await node.ready()
 
@@ -131,11 +167,12 @@ class Monkey:
 
     async def _torment(self, place: int, chance: random.Random) -> None:
         while self._left > 0:
-            self._left -= 1
-            node = self._nodes[place]
-            # Sometimes while it boots: what it holds by then is its lease.
-            pause = chance.uniform(0.05, 0.4) if chance.random() < 0.15 else chance.uniform(0.4, 1.6)
-            await asyncio.sleep(pause)
+            if chance.random() < 0.15:  # while it boots, if it does: what it holds by then is its lease
+                node = await self._attended(place, chance.uniform(0.05, 0.4))
+            else:
+                await self._working(place)
+                node = await self._attended(place, chance.uniform(0.4, 1.6))
+            self._left -= node.is_ready
             what = chance.random()
             if what < 0.56:
                 await self._fleet.kill(node)
@@ -147,15 +184,30 @@ class Monkey:
                 await self._fleet.stop_for(node, chance.uniform(0.1, 1.0) ** 0.5 * 3 * LEASE)
         await self._working(place)
 
+    async def _attended(self, place: int, seconds: float) -> Node:
+        """The worker at that place, so many seconds later, but not in a truce."""
+        until = time.monotonic() + seconds
+        while True:
+            if not self._nodes[place].alive:
+                self._begin_again(place)
+            if time.monotonic() >= until and not self._fleet.has_truce:
+                return self._nodes[place]
+            await asyncio.sleep(0.05)
+
     async def _working(self, place: int) -> Node:
-        """The worker at that place, begun again for as long as the servers were away when it began."""
+        """The worker at that place, as soon as it works."""
         while True:
             try:
                 return await self._nodes[place].ready()
             except NodeGone:
-                if "Unavailable" not in self._nodes[place].tail():
-                    raise
-                self._nodes[place] = self._boot()
+                self._begin_again(place)
+
+    def _begin_again(self, place: int) -> None:
+        """As a supervisor does, with a worker that ended because the servers were away when it began."""
+        node = self._nodes[place]
+        if node.is_ready or "Unavailable" not in node.tail():
+            raise NodeGone(f"it ended with {node.poll()}:\n{node.tail()}")
+        self._nodes[place] = self._boot()
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, final
@@ -27,7 +26,8 @@ from tests.crash import workflows
 from tests.crash.invariants import Ack, Evidence, Fault, Stored
 from tests.crash.ledger import Entry, append, read_ledger
 from tests.crash.node import NodeSettings
-from tests.crash.trace import Claim, Trace, read_trace
+from tests.crash.recovery import Shift, undisturbed
+from tests.crash.trace import Trace, read_trace
 
 ROOT = Path(__file__).parents[2]
 _BOOT_S = 30.0
@@ -101,6 +101,11 @@ class Node:
     def is_ready(self) -> bool:
         return Path(self.settings.ready).exists()
 
+    @property
+    def began(self) -> float:
+        """When it began to work, on the monotonic clock."""
+        return float(Path(self.settings.ready).read_text())
+
     async def ready(self) -> Node:
         """Itself, as soon as it works."""
         deadline = time.monotonic() + _BOOT_S
@@ -151,13 +156,16 @@ class Site:
     queue: str | None = None
     bus: str | None = None
     namespace: str = "default"
+    outages: Collection[str] = ("redis killed", "redis paused")
+    """The kinds of faults that keep everybody from the store while they last."""
     damage: Callable[[], list[str]] = list
     """What is wrong with them, when all is over."""
 
 
 def sqlite_site(directory: Path) -> Site:
     database = directory / "store.db"
-    return Site(f"sqlite:///{database}", damage=lambda: damage(database))
+    # Whoever is stopped in the middle of a write holds the lock of the file.
+    return Site(f"sqlite:///{database}", outages=("stop",), damage=lambda: damage(database))
 
 
 @final
@@ -171,7 +179,13 @@ class Fleet:
         self.nodes: list[Node] = []
         self.faults: list[Fault] = []
         self.acks: list[Ack] = []
+        self.truces: list[tuple[float, float]] = []
+        """From when to when each lasted."""
         self._nursery = nursery
+        self._under_way = 0
+        self._no_truce, self._at_rest = asyncio.Event(), asyncio.Event()
+        self._no_truce.set()
+        self._at_rest.set()
 
     def boot(self, **settings: Any) -> Node:
         """Start a process, and do not wait for it."""
@@ -200,25 +214,55 @@ class Fleet:
 
     # ---- faults
 
+    @asynccontextmanager
+    async def fault(self, kind: str, pid: int = 0) -> AsyncIterator[None]:
+        """Around the harm that is done to a process, or to a server, and its healing. A truce is waited for."""
+        await self._no_truce.wait()
+        self._under_way += 1
+        self._at_rest.clear()
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._at_rest.set()
+            self.faults.append(Fault(kind, pid, began, time.monotonic()))
+
+    async def truce(self, seconds: float) -> None:
+        """Let no fault begin, and when those that are under way are over, leave all in peace for so long."""
+        self._no_truce.clear()
+        try:
+            await self._at_rest.wait()
+            began = time.monotonic()
+            await asyncio.sleep(seconds)
+            self.truces.append((began, time.monotonic()))
+        finally:
+            self._no_truce.set()
+
+    @property
+    def has_truce(self) -> bool:
+        return not self._no_truce.is_set()
+
     async def kill(self, node: Node) -> None:
-        self.faults.append(Fault("kill", node.pid, time.monotonic()))
-        node.send(signal.SIGKILL)
-        await node.gone()
+        async with self.fault("kill", node.pid):
+            node.send(signal.SIGKILL)
+            await node.gone()
 
     async def stop_for(self, node: Node, seconds: float) -> None:
         """Hold the process for a while, as a paused machine does."""
-        self.faults.append(Fault("stop", node.pid, time.monotonic()))
-        node.send(signal.SIGSTOP)
-        try:
-            await asyncio.sleep(seconds)
-        finally:
-            node.send(signal.SIGCONT)
+        async with self.fault("stop", node.pid):
+            node.send(signal.SIGSTOP)
+            try:
+                await asyncio.sleep(seconds)
+            finally:
+                node.send(signal.SIGCONT)
 
     async def terminate(self, node: Node) -> None:
         """Have it drain and end, as a deployment does."""
-        self.faults.append(Fault("term", node.pid, time.monotonic()))
-        node.send(signal.SIGTERM)
-        status = await node.gone(60.0)
+        async with self.fault("term", node.pid):
+            node.send(signal.SIGTERM)
+            status = await node.gone(60.0)
         assert status == 0, f"a node that was to drain ended with {status}:\n{node.tail()}"
 
     # ---- the test's own part
@@ -274,25 +318,17 @@ class Fleet:
             **more,
         )
 
-    def recoveries(self, evidence: Evidence) -> list[float]:
-        """Seconds from each fault until somebody else had what the process held then, for each execution."""
-        by_pid: dict[int, list[Claim]] = defaultdict(list)
-        for claim in evidence.trace.claims:
-            by_pid[claim.pid].append(claim)
-        found: list[float] = []
-        for fault in self.faults:
-            for claim in by_pid[fault.pid] if fault.kind != "term" else ():
-                life = evidence.lives[claim.execution]
-                before = [other for other in life.claims if other.answered <= fault.at]
-                if claim is not max(before, key=lambda other: other.answered, default=None):
-                    continue
-                given_back = [c.asked for c in life.by_nonce[claim.nonce] if c.acked and not c.owned]
-                if given_back and (min(given_back) <= fault.at or fault.kind == "stop"):
-                    continue
-                later = [other.answered for other in life.claims if other.asked > fault.at]
-                if later:
-                    found.append(min(later) - fault.at)
-        return sorted(found)
+    def calm(self) -> list[Shift]:
+        """When a process was there to work, and nothing kept it from it."""
+        now = time.monotonic()
+        over = [fault for fault in self.faults if fault.kind in ("kill", "term")]
+        shifts = []
+        for node in self.nodes:
+            if node.is_ready:
+                # In a long run process ids come again.
+                ends = (fault.at for fault in over if fault.pid == node.pid and fault.at >= node.began)
+                shifts.append(Shift(node.pid, node.began, min(ends, default=now)))
+        return undisturbed(shifts, self.faults, self.site.outages)
 
 
 async def read_all(store: DurableStore) -> dict[str, Stored]:
@@ -324,9 +360,11 @@ def seed() -> int:
     return int(given) if given else random.SystemRandom().randrange(2**32)
 
 
-def percentile(values: list[float], share: float) -> float:
-    """Of sorted values."""
-    return values[min(int(len(values) * share), len(values) - 1)] if values else 0.0
+def spread(seconds: Iterable[float]) -> str:
+    """As a person reads it."""
+    values = sorted(seconds) or [0.0]
+    p50, p99 = (values[min(int(len(values) * share), len(values) - 1)] for share in (0.5, 0.99))
+    return f"p50 {p50:.2f} s, p99 {p99:.2f} s, at most {values[-1]:.2f} s"
 
 
 async def until_all_ended(client: Durable, *, within: float) -> None:

@@ -52,10 +52,13 @@ class Ack:
 @dataclass(frozen=True, slots=True)
 class Fault:
     kind: str
-    """`kill`, `stop` or `term`."""
+    """`kill`, `stop` or `term` of a process; or what was done to a server."""
     pid: int
+    """0: it was done to a server."""
     at: float
-    """Monotonic; of a stop that of its begin."""
+    """When it began, on the monotonic clock."""
+    until: float = 0.0
+    """When it was over: the process goes on or is gone, the server works again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +147,8 @@ class Evidence:
             count["compensations"] += sum(c.kind == "rollback" for c in stored.history)
             count["children"] += stored.row.parent_id is not None
         count["kills and stops"] = count["kill"] + count["stop"]
+        count["server faults"] = sum(not fault.pid for fault in self.faults)
+        count["answers lost"] = sum(commit.unheard > 0 for commit in self.trace.commits)
         count["bodies"] = len(self.starts)
         bodies = Counter(entry.key for entry in self.starts)
         failures = Counter(entry.key for entry in self.ends if entry.outcome == "failed")
@@ -169,7 +174,7 @@ class Life:
         applied = {commit.ver + 1: commit for commit in self.commits if commit.acked}
         open_: dict[int, list[Commit]] = defaultdict(list)
         for commit in self.commits:
-            if not commit.answer:
+            if commit.may_be_applied:
                 open_[commit.ver + 1].append(commit)
         for ver, candidates in open_.items():
             if ver not in applied and len(candidates) == 1 and ver <= self.known_ver:
@@ -357,7 +362,7 @@ def single_writer(e: Evidence) -> Iterator[str]:
             if commit.acked and acked.setdefault(commit.ver + 1, commit) is not commit:
                 yield f"{id}: version {commit.ver + 1} was accepted from two owners"
         for ver in range(1, life.known_ver + 1):
-            if ver not in acked and not any(c.ver == ver - 1 and not c.answer for c in life.commits):
+            if ver not in acked and not any(c.ver == ver - 1 and c.may_be_applied for c in life.commits):
                 yield f"{id}: version {ver} was committed by nobody"
         claim_by_nonce = {claim.nonce: claim for claim in life.claims}
         for ver, commit in acked.items():
@@ -455,7 +460,7 @@ def signal_conserved(e: Evidence) -> Iterator[str]:
         perhaps: set[int] = set()
         for commit in life.commits if life is not None else ():
             if life is not None and life.applied.get(commit.ver + 1) is not commit:
-                perhaps.update(seq for seq, _ in commit.consume if not commit.answer)
+                perhaps.update(seq for seq, _ in commit.consume if commit.may_be_applied)
         for _, commit in sorted(life.applied.items()) if life is not None else ():
             taken.extend(seq for seq, _ in commit.consume)
         for seq, times in Counter(taken).items():

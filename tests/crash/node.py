@@ -14,6 +14,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -46,7 +47,7 @@ class NodeSettings:
     trace: str
     log: str
     ready: str
-    """A file that it makes when it has begun to work."""
+    """A file that it makes when it has begun to work, and that says when that was, on the monotonic clock."""
     queue: str | None = None
     bus: str | None = None
     """None: the store's own."""
@@ -87,7 +88,7 @@ async def run(settings: NodeSettings) -> None:
         concurrency=settings.concurrency,
     )
     async with durable:
-        Path(settings.ready).touch()
+        say_ready(settings)
         await stopping.wait()
 
 
@@ -120,9 +121,15 @@ async def drive(settings: NodeSettings) -> None:
             acked("result", handle.id, "completed", value=digest(to_json(result)))
 
     async with durable:
-        Path(settings.ready).touch()
+        say_ready(settings)
         first, last = settings.starts
         await asyncio.gather(*(voyage(n) for n in range(first, last + 1)))
+
+
+def say_ready(settings: NodeSettings) -> None:
+    being_written = Path(f"{settings.ready}.new")
+    being_written.write_text(str(time.monotonic()))
+    being_written.rename(settings.ready)
 
 
 async def insist(call: Callable[[], Awaitable[T]]) -> T:

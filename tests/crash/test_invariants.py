@@ -9,11 +9,16 @@ from typing import Any
 
 import pytest
 
+from durable.backends.memory.store import MemoryStore
+from durable.backends.sqlite.store import SqliteStore
 from durable.engine.frames import TIMEOUT_FRAME, pack_received
+from durable.errors import DurableError, OutcomeUnknown, StoreUnavailable
 from durable.models import ExecutionStatus
 from durable.protocols import (
+    Batch,
     Checkpoint,
     CheckpointStatus,
+    DurableStore,
     ExecutionRow,
     InboxEntry,
     MessageKind,
@@ -22,7 +27,8 @@ from durable.protocols import (
 )
 from tests.crash.invariants import INVARIANTS, Ack, Evidence, Fault, Program, Stored, violations
 from tests.crash.ledger import Entry, append, digest, read_lines
-from tests.crash.trace import Claim, Commit, Record, Seen, Trace
+from tests.crash.points import FaultyStore
+from tests.crash.trace import Claim, Commit, Record, Seen, Trace, TracingStore, read_trace
 
 COMPLETED, FAILED = ExecutionStatus.COMPLETED, ExecutionStatus.FAILED
 OWNER, TAKER = 1, 2  # two processes
@@ -263,6 +269,14 @@ def nobody_commits_a_version(e: Evidence) -> None:
     e.trace.commits.remove(e.trace.commits[2])
 
 
+def commit_that_was_refused_is_applied(e: Evidence) -> None:
+    e.trace.commits[2].answer = "fenced"
+
+
+def commit_that_was_not_executed_is_applied(e: Evidence) -> None:
+    e.trace.commits[2].answer = "unavailable"
+
+
 def replaced_owner_is_heard(e: Evidence) -> None:
     e.trace.commits[3] = commit(4.3, 3, "close", record("ship"))
 
@@ -427,6 +441,8 @@ BAD: dict[str, list[Callable[[Evidence], None]]] = {
     "I6": [
         two_owners_commit_one_version,
         nobody_commits_a_version,
+        commit_that_was_refused_is_applied,
+        commit_that_was_not_executed_is_applied,
         replaced_owner_is_heard,
         commit_without_a_claim,
         store_goes_back,
@@ -482,16 +498,69 @@ def test_each_invariant_is_shown_to_fail() -> None:
     assert BAD.keys() == INVARIANTS.keys()
 
 
-def test_a_commit_without_an_answer_counts_where_a_later_claim_proves_that_it_was_applied() -> None:
-    def unanswered(*more: Entry) -> Evidence:
-        evidence = good()
-        evidence.trace.commits[2].answer = ""
-        evidence.wanted = {}
-        evidence.ledger = [e for e in evidence.ledger if (e.step, e.pid) != ("ship", OWNER)] + [*more]
-        return evidence
+@pytest.mark.parametrize("answer", ["", "fenced", "unavailable"])
+def test_a_commit_of_which_nobody_heard_counts_where_a_later_claim_proves_that_it_was_applied(
+    answer: str,
+) -> None:
+    assert violations(with_unheard(answer)) == []
+    assert list(INVARIANTS["I4"](with_unheard(answer, *body("nap", 4.1, pid=TAKER))))
 
-    assert violations(unanswered()) == []
-    assert list(INVARIANTS["I4"](unanswered(*body("nap", 4.1, pid=TAKER))))
+
+@pytest.mark.parametrize("answer", ["diverged", "full"])
+def test_an_owner_that_is_told_more_than_that_it_was_replaced_has_not_committed(answer: str) -> None:
+    assert list(INVARIANTS["I6"](with_unheard(answer)))
+
+
+def with_unheard(answer: str, *more: Entry) -> Evidence:
+    """The answer to a commit got lost, and this came to its repeat."""
+    evidence = good()
+    evidence.trace.commits[2].answer, evidence.trace.commits[2].unheard = answer, 1
+    evidence.wanted = {}
+    evidence.ledger = [e for e in evidence.ledger if (e.step, e.pid) != ("ship", OWNER)] + [*more]
+    return evidence
+
+
+def test_a_trace_tells_the_answer_to_a_commit_from_the_answer_to_its_repeat(tmp_path: Path) -> None:
+    def read(*lines: dict[str, Any]) -> Commit:
+        path = tmp_path / "trace"
+        path.unlink(missing_ok=True)
+        with path.open("wb") as file:
+            for line in lines:
+                append(file.fileno(), {"execution": "x", "op_id": "n1:0", **line})
+        (commit,) = read_trace([path]).commits
+        return commit
+
+    sent = {"what": "commit", "pid": 1, "nonce": "n1", "asked": 1.0, "ver": 0, "next": "run"}
+    sent |= {"records": [], "drop": [], "consume": []}
+    answered = {"what": "answer", "pid": 1, "answered": 2.0, "owned": False, "inbox": []}
+    fenced, committed = answered | {"answer": "fenced"}, answered | {"answer": "committed"}
+    unavailable = {"what": "answer", "pid": 1, "answer": "unavailable"}
+    assert not read(sent, fenced).may_be_applied
+    assert read(sent, sent, fenced).may_be_applied
+    assert read(sent).may_be_applied
+    assert not read(sent, unavailable, sent, fenced).may_be_applied
+    assert read(sent, unavailable, sent).may_be_applied
+    assert read(sent, sent, committed).acked
+
+
+async def test_a_commit_whose_outcome_the_store_does_not_know_may_be_applied(tmp_path: Path) -> None:
+    faulty = FaultyStore(MemoryStore(), unknown="commit")
+    found = await traced(faulty, OutcomeUnknown, tmp_path / "trace")
+    assert found.may_be_applied
+
+
+async def test_a_store_that_says_it_is_away_is_held_to_having_executed_nothing(tmp_path: Path) -> None:
+    never_opened = SqliteStore(tmp_path / "store.db")
+    found = await traced(never_opened, StoreUnavailable, tmp_path / "trace")
+    assert (found.answer, found.may_be_applied) == ("unavailable", False)
+
+
+async def traced(store: DurableStore, error: type[DurableError], path: Path) -> Commit:
+    """What is written of a commit that fails."""
+    with pytest.raises(error):
+        await TracingStore(store, path).commit("x", nonce="n1", ver=0, op_id="n1:0", batch=Batch(seen=0))
+    (commit,) = read_trace([path]).commits
+    return commit
 
 
 def test_what_was_handed_out_and_never_stored_binds_nobody() -> None:

@@ -15,6 +15,7 @@ from tests.crash.chaos import Monkey, survives, worth_showing
 from tests.crash.fleet import Fleet, seed
 
 _IS_LONG = os.environ.get("DURABLE_TEST_LONG") == "1"
+WORKERS = 8 if _IS_LONG else 3
 FAULTS = int(os.environ.get("DURABLE_TEST_KILLS", "5000" if _IS_LONG else "65"))
 
 
@@ -23,4 +24,5 @@ async def test_nothing_is_lost_changed_or_repeated_without_need_while_workers_ar
     fleet: Fleet,
 ) -> None:
     plan = seed()
-    await survives(fleet, plan, [Monkey(fleet, random.Random(plan + 1), FAULTS)], worth_showing(FAULTS))
+    workers = Monkey(fleet, random.Random(plan + 1), FAULTS, workers=WORKERS)
+    await survives(fleet, plan, [workers], worth_showing(FAULTS))

@@ -13,8 +13,9 @@ import time
 
 import pytest
 
-from tests.crash.fleet import Fleet, Node, percentile, seed, until_all_ended
+from tests.crash.fleet import Fleet, Node, seed, spread, until_all_ended
 from tests.crash.invariants import violations
+from tests.crash.recovery import recoveries
 
 EXECUTIONS = int(os.environ.get("DURABLE_TEST_EXECUTIONS", "2000"))
 WORKERS, APIS = 4, 2
@@ -62,10 +63,10 @@ async def test_two_thousand_executions_end_though_a_worker_dies_every_two_second
             "repeats": 1,
         }
     )
-    recoveries = fleet.recoveries(evidence)
+    recovered = recoveries(evidence, fleet.calm())
     print(
-        f"{EXECUTIONS} executions in {seconds:.1f} s, {evidence.figures['kill']} kills; recovery of {len(recoveries)}: "
-        f"p50 {percentile(recoveries, 0.5):.2f} s, at most {percentile(recoveries, 1.0):.2f} s"
+        f"{EXECUTIONS} executions in {seconds:.1f} s, {evidence.figures['kill']} kills; "
+        f"{len(recovered)} recoveries, after {spread([each.seconds for each in recovered])}"
     )
     print(dict(sorted(evidence.figures.items())))
     found = violations(evidence)

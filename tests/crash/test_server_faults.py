@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any, final
 
@@ -20,9 +19,9 @@ from tests.brokers.rabbit_node import RabbitNode
 from tests.brokers.redis_server import RedisServer
 from tests.crash.chaos import Monkey, survives, worth_showing
 from tests.crash.fleet import Fleet, Nursery, Site, seed
-from tests.crash.invariants import Fault
 
 _IS_LONG = os.environ.get("DURABLE_TEST_LONG") == "1"
+WORKERS = 8 if _IS_LONG else 3
 WORKER_FAULTS = int(os.environ.get("DURABLE_TEST_KILLS", "5000" if _IS_LONG else "110"))
 SERVER_FAULTS = int(os.environ.get("DURABLE_TEST_SERVER_FAULTS", "1000" if _IS_LONG else "24"))
 
@@ -37,7 +36,7 @@ async def test_nothing_is_lost_while_redis_rabbitmq_and_workers_are_ill_treated(
     site = Site(redis.url, queue=private_rabbit.url, namespace=namespace)
     fleet = Fleet(nursery, tmp_path, site)
     servers = ServerNemesis(fleet, redis, private_rabbit, random.Random(plan + 2), SERVER_FAULTS)
-    workers = Monkey(fleet, random.Random(plan + 1), WORKER_FAULTS)
+    workers = Monkey(fleet, random.Random(plan + 1), WORKER_FAULTS, workers=WORKERS)
     wanted = worth_showing(WORKER_FAULTS) | {"server faults": SERVER_FAULTS, "redis killed": 2}
     evidence = await survives(fleet, plan, [servers, workers], wanted)
     print({kind: number for kind, number in evidence.figures.items() if kind.startswith(("redis", "rabbit"))})
@@ -85,8 +84,8 @@ class ServerNemesis:
     async def run(self) -> None:
         for kind, act in self._plan:
             await asyncio.sleep(self._chance.uniform(0.2, 1.2))
-            self._fleet.faults += [Fault(each, 0, time.monotonic()) for each in ("server faults", kind)]
-            await act()
+            async with self._fleet.fault(kind):
+                await act()
 
     async def _ask(self, command: str) -> None:
         await asyncio.to_thread(self._redis.ask, command)

@@ -1,7 +1,9 @@
 """The trace: what each node asked its store for, and what it was told, written beside the store.
 
-A call is written down before it is made and its answer before anybody hears it. So a commit without an answer is one
-whose process died, or was stopped for good, in between: it may have been applied or not.
+A call is written down before it is made and its answer before anybody hears it. So a commit that was sent and never
+answered is one whose process died in between, or whose connection did: it may have been applied or not. It is sent
+again where that can be, and what comes then is the truth about the repeat alone: an owner that was replaced meanwhile
+is told `Fenced`, whether or not the first one was applied.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Any, final
 from typing_extensions import override
 
 from durable.backends.wrapped import WrappedStore
+from durable.errors import OutcomeUnknown, StoreFull, StoreUnavailable
 from durable.protocols import (
     Batch,
     Checkpoint,
@@ -94,14 +97,24 @@ class Commit:
     records: tuple[Record, ...] = ()
     drop: tuple[str, ...] = ()
     consume: tuple[tuple[int, str], ...] = ()
+    unheard: int = 0
+    """How often it was sent and nobody heard what came of it."""
     answer: str = ""
-    """`committed`, `fenced`, `diverged`, `full`, or empty: no answer came."""
+    """`committed`, `fenced`, `diverged`, `full`, `unavailable`: not executed, or empty: none came to any sending."""
     answered: float = 0.0
     owned: bool = False
 
     @property
     def acked(self) -> bool:
         return self.answer == "committed"
+
+    @property
+    def may_be_applied(self) -> bool:
+        """Nobody was told that it was, nor that no sending of it was.
+
+        Who still owns the execution is told so by any answer: had it been applied, that would be the answer.
+        """
+        return self.unheard > 0 and self.answer in ("", "fenced", "unavailable")
 
 
 @dataclass(slots=True)
@@ -168,7 +181,13 @@ class TracingStore(WrappedStore):
             drop=list(batch.drop),
             consume=[list(taken) for taken in batch.consume],
         )
-        answer = await self.within.commit(execution_id, nonce=nonce, ver=ver, op_id=op_id, batch=batch)
+        try:
+            answer = await self.within.commit(execution_id, nonce=nonce, ver=ver, op_id=op_id, batch=batch)
+        except OutcomeUnknown:
+            raise
+        except (StoreUnavailable, StoreFull):  # it says that nothing was executed, and is held to that
+            self._write(what="answer", execution=execution_id, op_id=op_id, answer="unavailable")
+            raise
         committed = answer if isinstance(answer, Committed) else None
         self._write(
             what="answer",
@@ -219,12 +238,13 @@ def _take(trace: Trace, by_op: dict[tuple[str, str], Commit], line: dict[str, An
         records = tuple(Record(*record) for record in line.pop("records"))
         consume = tuple((seq, step) for seq, step in line.pop("consume"))
         drop = tuple(line.pop("drop"))
-        by_op.setdefault(
-            (execution, line["op_id"]), Commit(**line, records=records, drop=drop, consume=consume)
-        )
+        first = Commit(**line, records=records, drop=drop, consume=consume)
+        by_op.setdefault((execution, line["op_id"]), first).unheard += 1
     elif what == "answer":
         commit = by_op[execution, line["op_id"]]
-        commit.answer, commit.answered, commit.owned = line["answer"], line["answered"], line["owned"]
+        commit.unheard -= 1
+        commit.answer = line["answer"]
+        commit.answered, commit.owned = line.get("answered", 0.0), line.get("owned", False)
 
 
 def _records(checkpoints: Iterable[Checkpoint]) -> list[list[Any]]:

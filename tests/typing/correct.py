@@ -39,7 +39,9 @@ from durable import (
     Throttle,
     TimedOut,
     Workflow,
+    WorkflowShape,
     current_step,
+    describe,
     step,
     workflow,
 )
@@ -475,6 +477,11 @@ async def helper(ctx: Context) -> None: ...
 
 
 async def client(durable: Durable, order: Order) -> None:
+    shape = describe(fulfil)
+    assert_type(shape, WorkflowShape)
+    assert_type(durable.describe(nightly), WorkflowShape)
+    assert_type(shape.nodes[0].timeout, str | None)
+    assert_type(shape.to_json(), str)
     handle = await durable.start(fulfil, order, key="order:1", delay="1h", retry=3, tags={"a": "b"})
     assert_type(handle, Handle[Receipt])
     assert_type(await durable.start(nightly), Handle[int])

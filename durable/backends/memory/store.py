@@ -373,6 +373,17 @@ class MemoryStore(DurableStore):
 
     # -- reads
 
+    def next_at(self) -> int | None:
+        """When there is something to be done here: now, while an execution is ready or owned; else when the next timer
+        is due or the next execution becomes ready. None: all wait for messages, or have ended."""
+        tables = self._tables
+        instants = [record.available_at for record in tables.ready.members()]
+        if tables.owned:
+            instants.append(self._clock.now_ms())
+        if (timer_at := tables.timers.first_rank()) is not None:
+            instants.append(timer_at)
+        return min(instants, default=None)
+
     @override
     async def live(self) -> Live:
         now = self._clock.now_ms()

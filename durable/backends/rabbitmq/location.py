@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -15,7 +15,7 @@ _FORMS: Final = "write amqp://user:password@host:5672/vhost, and ?declare=passiv
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    url: str
+    url: str = field(repr=False)
     """For the driver: without our own options."""
     shown: str
     """Without the password."""
@@ -28,8 +28,8 @@ class Location:
     def parse(cls, url: str) -> Location:
         """Raises: `ConfigurationError` when the URL means nothing to this backend."""
         shown = redact_url(url)
-        parts = urlsplit(url)
         try:
+            parts = urlsplit(url)
             has_host = bool(parts.hostname)
             parts.port  # noqa: B018 it raises
         except ValueError as error:

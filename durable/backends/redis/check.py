@@ -71,8 +71,9 @@ async def _in_partition(verbs: Verbs, part: Partition) -> AsyncIterator[str]:
             yield f"key {field!r} leads to another execution"
     for execution_id, own in executions.items():
         key_field = own.fields.get(b"kf")
-        is_open = own.row.state is not State.CLOSED
-        if key_field is not None and is_open and keys.get(key_field) != execution_id.encode():
+        # One that has ended and was opened again may have lost its key to another meanwhile.
+        never_ended = b"fa" not in own.fields
+        if key_field is not None and never_ended and keys.get(key_field) != execution_id.encode():
             yield f"{execution_id}: its key does not lead to it"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from dataclasses import dataclass, field
 from typing import Final
@@ -17,6 +18,11 @@ _FORMS: Final = (
     "redis+sentinel://sentinel1:26379,sentinel2:26379/name-of-the-master; and rediss instead of redis for TLS"
 )
 _PORTS: Final = {"node": 6379, "sentinel": 26379}
+_MASTER: Final = re.compile(r"[A-Za-z0-9._-]+")
+"""What Sentinels take for a name. A user and a password, which are looked for elsewhere, are none."""
+_DIGITS: Final = 10
+"""More than any number in a URL has."""
+_NUMBER: Final = re.compile(rf"\d{{0,{_DIGITS}}}")
 _PARTITIONS: Final = range(1, 1025)
 _TLS_OPTIONS: Final = (
     "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"
@@ -104,7 +110,8 @@ class Location:
         scheme, _, kind = parts.scheme.partition("+")
         path = unquote(parts.path).strip("/")
         master = path if path and not path.isdecimal() else None
-        if parts.fragment or "/" in path or kind not in ("", "cluster", "sentinel"):
+        is_path = _NUMBER.fullmatch(path) if master is None else _MASTER.fullmatch(path)
+        if parts.fragment or not is_path or kind not in ("", "cluster", "sentinel"):
             raise ConfigurationError(f"{shown!r} is not the URL of a Redis", _FORMS)
         credentials, _, hosts = parts.netloc.rpartition("@")
         default_port = _PORTS["sentinel" if master else "node"]
@@ -154,7 +161,7 @@ class _Options:
         text = self._left.pop(name, None)
         if text is None:
             return None
-        if not (text.isascii() and text.isdecimal() and int(text) in allowed):
+        if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS and int(text) in allowed):
             raise ConfigurationError(
                 f"{self._shown!r}: {name} is a number from {allowed[0]} to {allowed[-1]}", f"correct {name}"
             )
@@ -204,7 +211,9 @@ def _endpoint(text: str, default_port: int, shown: str) -> Endpoint:
         host, port = host.removeprefix("["), port.removeprefix(":")
     else:
         host, _, port = text.partition(":")
-    if not (port == "" or (port.isascii() and port.isdecimal() and 0 < int(port) < 2**16)):
+    if not (
+        port == "" or (port.isascii() and port.isdecimal() and len(port) <= _DIGITS and 0 < int(port) < 2**16)
+    ):
         raise ConfigurationError(f"{shown!r} has a port that is none", _FORMS)
     if not host and text:
         raise ConfigurationError(f"{shown!r} has a port without a host", _FORMS)

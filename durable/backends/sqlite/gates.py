@@ -204,7 +204,7 @@ def next_at(unit: Unit) -> int | None:
     """When a rate lets the first of its line pass."""
     if not unit.has_seekers:
         return None
-    (at,) = unit.db.execute(_NEXT_OPENING, (unit.ns,)).fetchone()
+    at: int | None = unit.db.execute(_NEXT_OPENING, (unit.ns,)).fetchone()[0]
     return at
 
 
@@ -233,14 +233,14 @@ def _limit(unit: Unit, gate: Gate) -> int:
 def _has_room(unit: Unit, gate: Gate) -> bool:
     match gate.kind:
         case GateKind.SLOTS:
-            (held,) = unit.db.execute(_HELD, (unit.ns, gate.name)).fetchone()
+            held: int = unit.db.execute(_HELD, (unit.ns, gate.name)).fetchone()[0]
             return held < _limit(unit, gate)
         case GateKind.RATE:
             return unit.now >= _opens_at(unit, gate)
         case GateKind.WINDOW:
             since = unit.now - gate.per_ms
             unit.db.execute(_FORGET_PASSES, (unit.ns, gate.name, since))
-            (passed,) = unit.db.execute(_PASSED, (unit.ns, gate.name, since)).fetchone()
+            passed: int = unit.db.execute(_PASSED, (unit.ns, gate.name, since)).fetchone()[0]
             return passed < _limit(unit, gate)
 
 

@@ -23,7 +23,10 @@ class Location:
     def parse(cls, url: str) -> Location:
         """Raises: `ConfigurationError` when the URL means nothing to this backend."""
         shown = redact_url(url)
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise ConfigurationError(f"{shown!r} is not a URL: {error}", _FORMS) from error
         path = unquote(parts.path).removeprefix("/")
         if parts.netloc:
             raise ConfigurationError(

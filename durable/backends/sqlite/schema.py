@@ -233,6 +233,7 @@ VERSION_2: Final = (
         PRIMARY KEY (n, step_id)
     ) WITHOUT ROWID
     """,
+    "CREATE INDEX seekers_namespace ON seekers (ns)",
     """
     CREATE TABLE gates (
         ns         INTEGER NOT NULL,

@@ -193,7 +193,7 @@ SET_JOINED: Final = "INSERT INTO joined (ns, op_id, n, available_at) VALUES (?, 
 ITEMS: Final = "SELECT items FROM inputs WHERE n = ?"
 REPLACE_INPUT: Final = "UPDATE inputs SET input = ?, cause = ? WHERE n = ?"
 ADD_INPUT: Final = """
-    UPDATE inputs SET input = CAST(input || x'0a' || ? AS BLOB), items = items + ?,
+    UPDATE inputs SET input = CAST(input || x'0a' || ?1 AS BLOB), items = items + ?2,
                       cause = CASE WHEN length(cause) THEN CAST(cause || x'0a' || ?3 AS BLOB) ELSE ?3 END
     WHERE n = ?4
 """

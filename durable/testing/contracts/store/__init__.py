@@ -19,6 +19,7 @@ from durable.testing.contracts.store.scheduling import Scheduling
 from durable.testing.contracts.store.sending import Sending
 from durable.testing.contracts.store.states import NextStates
 from durable.testing.contracts.store.takeover import Takeover
+from durable.testing.contracts.store.texts import HostileTexts
 from durable.testing.contracts.store.timers import Timers
 from durable.testing.contracts.store.values import HostileValues
 from durable.testing.contracts.store.watching import Watching
@@ -46,6 +47,7 @@ class StoreContract(
     Reading,
     Pruning,
     HostileValues,
+    HostileTexts,
     Repeats,
     Concurrency,
     Processes,

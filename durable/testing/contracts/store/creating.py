@@ -32,6 +32,7 @@ from durable.testing.contracts.store.acts import (
     new,
     own,
     post,
+    reopen,
     row,
     situations,
     snapshot,
@@ -199,6 +200,19 @@ class Creating(StoreSuite):
         for _ in range(3):
             await complete(store, key="k", reuse_closed_key=True)
         assert len(await everything(store)) == 3
+
+    @pytest.mark.parametrize("is_pruned", [False, True], ids=["", "after the other was deleted"])
+    async def test_one_that_is_opened_again_leaves_its_key_to_who_has_it(
+        self, store: DurableStore, is_pruned: bool
+    ) -> None:
+        old = await complete(store, key="k")
+        young = await bring(store, Situation.CLOSED, key="k", reuse_closed_key=True)
+        await post(store, old, reopen())
+        if is_pruned:
+            assert await store.prune(before=2**53, status=[ExecutionStatus.COMPLETED], limit=9) == 1
+            await create(store, key="k")
+        else:
+            assert await store.create(new(key="k"), op_id=ids.nonce()) == Exists(young.id, same_input=True)
 
     async def test_one_key_for_two_workflows_is_two_executions(self, store: DurableStore) -> None:
         assert await create(store, key="k") != await create(store, key="k", workflow="invoice")
