@@ -201,17 +201,17 @@ class Client:
 
     async def send(self, sent: Sequence[tuple[Event[Any], object, str | None]]) -> list[Receipt]:
         self._check_open()
-        checked: list[tuple[Event[Any], str, object, bytes]] = []
+        checked: list[tuple[Event[Any], str, bytes]] = []
         for event, payload, id in sent:
             what = f"the payload of event {event.name}"
             value = event.schema.validate(payload, what)
             event_id = self._ids.execution_id() if id is None else check_name(id, "the id of an event")
-            checked.append((event, event_id, value, event.schema.dump(value, what)))
+            checked.append((event, event_id, event.schema.dump(value, what)))
         names = sorted({event.name for event, *_ in checked})
         plans = dict(zip(names, await asyncio.gather(*map(self._plan, names)), strict=True))
         emits = [
-            compose(event, event_id, value, data, plans[event.name], self._registry)
-            for event, event_id, value, data in checked
+            compose(event, event_id, data, plans[event.name], self._registry)
+            for event, event_id, data in checked
         ]
         op_id = self._ids.nonce()
         answer = await persist(lambda: self._store.send(emits, op_id=op_id), patience=PATIENCE)
@@ -427,4 +427,5 @@ def execution_of(row: ExecutionRow) -> Execution:
         started_at=None if row.started_at is None else to_datetime(row.started_at),
         finished_at=None if row.finished_at is None else to_datetime(row.finished_at),
         wake_at=None if wake_at is None else to_datetime(wake_at),
+        held_by=row.held_by if row.state is State.READY else None,
     )

@@ -238,10 +238,10 @@ class FlowControl:
                 )
             )
         if self.throttle is not None:
-            rule = self.throttle
-            key = _key(rule.key, item, structure)
+            pace = self.throttle
+            key = _key(pace.key, item, structure)
             rate = Gate(
-                f"{self.workflow}/throttle", key, GateKind.RATE, rule.limit, to_ms(rule.per), rule.burst
+                f"{self.workflow}/throttle", key, GateKind.RATE, pace.limit, to_ms(pace.per), pace.burst
             )
             gates.append(rate)
         return tuple(gates)

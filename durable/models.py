@@ -92,6 +92,8 @@ class Execution:
     started_at: datetime | None
     finished_at: datetime | None
     wake_at: datetime | None
+    held_by: str | None = None
+    """The limit of flow control that holds it back, as `rule|key`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import cast, final
 
@@ -141,6 +141,12 @@ class Operator:
         if row.state is State.READY and row.queue in await self._store.paused_queues():
             return f"queue {row.queue!r} is paused"
         return _explanation(row, open_waits, self._clock.now_ms())
+
+    async def explain_held(self, executions: Iterable[Execution]) -> Mapping[str, str]:
+        """Why each of those is held that flow control holds back, in one sentence, by the name of what holds them
+        (`Execution.held_by`)."""
+        names = {each.held_by for each in executions if each.held_by is not None}
+        return {name: await self._held_back(name) for name in sorted(names)}
 
     async def queues(self) -> Sequence[QueueInfo]:
         """What waits in each queue, those that are paused among them."""

@@ -23,7 +23,7 @@ from durable.codec import plain
 from durable.duration import Duration, to_instant_ms, to_ms
 from durable.engine.options import new_execution
 from durable.engine.persist import persist
-from durable.engine.templates import Template, is_newer, startable
+from durable.engine.templates import Template, decided_by, is_newer, startable
 from durable.errors import ConfigurationError, InvalidInput, ScheduleNotFound, shown
 from durable.handle import Handle
 from durable.ids import Ids
@@ -163,16 +163,11 @@ class Schedules:
         for workflow in registry.newest():
             triggers = [trigger for trigger in workflow.on if isinstance(trigger, Cron | Every)]
             for number, trigger in enumerate(triggers):
-                is_cron = isinstance(trigger, Cron)
+                cron = trigger.expression if isinstance(trigger, Cron) else None
+                interval = trigger.interval if isinstance(trigger, Every) else None
+                tz = trigger.tz if isinstance(trigger, Cron) else "UTC"
                 declared[f"{workflow.name}{_OF_CODE}{number}"] = self._plan(
-                    workflow,
-                    None,
-                    trigger.expression if is_cron else None,
-                    None if is_cron else trigger.interval,
-                    trigger.tz if is_cron else "UTC",
-                    "latest",
-                    "allow",
-                    None,
+                    workflow, None, cron, interval, tz, "latest", "allow", None
                 )
         for id, plan in declared.items():
             await self._ensure(id, plan, of_code=True)
@@ -238,8 +233,7 @@ class Schedules:
         row = await self._row(id)
         plan = _Plan.unpack(row.data)
         workflow = self._startable(plan)
-        value = plain(plan.input)
-        spec = new_execution(self._ids.execution_id, workflow, value, plan.input)
+        spec = new_execution(self._ids.execution_id, workflow, decided_by(workflow, plan.input), plan.input)
         return await self._client.begin(spec, self._registry.newest_of(plan.workflow))
 
     async def backfill(self, id: str, since: datetime, until: datetime) -> list[Handle[Any]]:
@@ -365,7 +359,7 @@ class Schedules:
         if found is None:
             raise ConfigurationError(
                 f"workflow {plan.workflow} decides by a function and is not registered here",
-                "register it with this Durable",
+                "register it with this Durable; on the command line, name yours with --app",
             )
         return found
 
@@ -417,7 +411,7 @@ def _tick(id: str, plan: _Plan, workflow: Any, instant: int, now: int) -> NewExe
     spec = new_execution(
         tick_id(id, instant),
         workflow,
-        plain(plan.input),
+        decided_by(workflow, plan.input),
         plan.input,
         at_ms=begins_at if begins_at is not None and begins_at > now else None,
     )

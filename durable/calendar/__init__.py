@@ -13,5 +13,6 @@ from durable.calendar.cron import Cron
 from durable.calendar.every import Every
 from durable.calendar.tick import tick_delay_ms, tick_id
 from durable.calendar.trigger import Trigger
+from durable.calendar.wall_clock import zone
 
-__all__ = ["Cron", "Every", "Trigger", "tick_delay_ms", "tick_id"]
+__all__ = ["Cron", "Every", "Trigger", "tick_delay_ms", "tick_id", "zone"]

@@ -31,7 +31,7 @@ class WallClock:
     __slots__ = ("_zone",)
 
     def __init__(self, tz: str) -> None:
-        self._zone = _zone(tz)
+        self._zone = zone(tz)
 
     def offset(self, at: int) -> int:
         """How far the clocks are ahead of UTC at the instant `at`."""
@@ -76,7 +76,12 @@ def _offset(moment: datetime) -> int:
     return offset.days * 86_400 + offset.seconds
 
 
-def _zone(tz: str) -> tzinfo:
+def zone(tz: str) -> tzinfo:
+    """The zone of that name.
+
+    Raises:
+        InvalidInput: the tz database has none; the hint names those that are spelled alike.
+    """
     if tz == "UTC":
         return UTC
     try:

@@ -1,9 +1,10 @@
-"""The command line: `durable demo | worker | start | list | show | signal | cancel | retry | check | export | prune |
-doctor`.
+"""The command line: `durable demo | worker | start | list | show | signal | send | cancel | retry | schedules ... |
+queues ... | limits ... | check | describe | export | prune | doctor`.
 
     program ──▶ worker  start  check   need the application: `--app module:durable`        (application)
             ──▶ executions  show  acts
-                export                 need no more than the store's URL: `--store`        (connection)
+                schedules  queues
+                limits  export         need no more than the store's URL: `--store`        (connection)
             ──▶ doctor
             ──▶ demo                   needs nothing
 

@@ -1,4 +1,4 @@
-"""`durable signal | cancel | retry | prune`: what can be done to executions from nothing but the store's URL."""
+"""`durable signal | send | cancel | retry | prune`: what can be done to executions from nothing but the store's URL."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 from pydantic import JsonValue
 
-from durable.cli.connection import connect, find_id
+from durable.cli.application import CodeOption
+from durable.cli.connection import connect, connect_with_code, find_id
 from durable.cli.options import (
     BusOption,
     ExecutionArgument,
@@ -20,9 +21,9 @@ from durable.cli.options import (
     StoreOption,
     read_json,
 )
-from durable.cli.output import Output, clean, console, print_json
-from durable.models import ExecutionStatus
-from durable.signals import Signal
+from durable.cli.output import Output, acknowledge, clean, console, print_json
+from durable.models import ExecutionStatus, Receipt
+from durable.signals import Event, Signal
 
 
 def signal(
@@ -53,9 +54,50 @@ def signal(
             data = b"null" if payload is None else read_json(payload)
             value = sent.schema.validate_json(data, "the payload")
             await durable.handle(found).signal(sent, value, key=key)
-            _acknowledge(output, found, f"sent {name} to {found}")
+            acknowledge(output, found, f"sent {name} to {found}")
 
     asyncio.run(run())
+
+
+def send(
+    name: Annotated[str, typer.Argument(metavar="EVENT", help="The event's name.")],
+    payload: Annotated[
+        str | None, typer.Argument(metavar="[JSON]", help='Its payload; "-" reads it.')
+    ] = None,
+    id: Annotated[str | None, typer.Option("--id", help="Makes sending it again harmless.")] = None,
+    app: CodeOption = None,
+    output: OutputOption = Output.TABLE,
+    store: StoreOption = None,
+    namespace: NamespaceOption = "default",
+    queue: QueueOption = None,
+    bus: BusOption = None,
+) -> None:
+    """Send an event: it starts and resumes whoever asked for events of its name. It is stored when this returns.
+
+    \b
+    Examples:
+      durable send payment.received '{"order_id": "42", "amount": 30}' --id payment-9
+      durable send payment.received - --id payment-9 < payment.json
+      durable send payment.received '{"amount": 30}' --app app:durable    # a function decides whom it starts
+    """
+    sent = Event(name, JsonValue)
+    data = b"null" if payload is None else read_json(payload)
+    value = sent.schema.validate_json(data, "the payload")
+
+    async def run() -> Receipt:
+        async with connect_with_code(app, store, namespace, queue, bus) as durable:
+            return await durable.send(sent, value, id=id)
+
+    receipt = asyncio.run(run())
+    match output:
+        case Output.JSON:
+            print_json(receipt)
+        case Output.IDS:
+            for execution_id in receipt.execution_ids:
+                console().print(execution_id)
+        case Output.TABLE:
+            sent_before = "had sent" if receipt.duplicate else "sent"
+            console().print(f"{sent_before} {name} as {receipt.id}{_reached(receipt)}")
 
 
 def cancel(
@@ -80,7 +122,7 @@ def cancel(
             for id in [await find_id(durable, given) for given in executions]:
                 status = (await durable.status(id)).status
                 await durable.cancel(id, reason)
-                _acknowledge(output, id, f"{id} had ended: {status}" if status.final else f"cancelling {id}")
+                acknowledge(output, id, f"{id} had ended: {status}" if status.final else f"cancelling {id}")
 
     asyncio.run(run())
 
@@ -111,7 +153,7 @@ def retry(
                     await durable.operator.retry_rollback(id, by=_me())
                 else:
                     await durable.operator.retry(id, by=_me())
-                _acknowledge(output, id, f"retrying {id}")
+                acknowledge(output, id, f"retrying {id}")
 
     asyncio.run(run())
 
@@ -145,16 +187,15 @@ def prune(
     asyncio.run(run())
 
 
+def _reached(receipt: Receipt) -> str:
+    return (
+        f": {', '.join(receipt.execution_ids)}" if receipt.execution_ids else ", which concerned nobody yet"
+    )
+
+
 def _me() -> str:
     """Who does it, for the record."""
     try:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):  # a container's user may have no name
         return ""
-
-
-def _acknowledge(output: Output, id: str, text: str) -> None:
-    if output is Output.JSON:
-        print_json({"id": id})
-    else:
-        console().print(id if output is Output.IDS else text)

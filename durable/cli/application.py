@@ -24,6 +24,14 @@ AppOption = Annotated[
         help="Your Durable. Without it: the only one in app.py, main.py or workflows.py.",
     ),
 ]
+CodeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--app",
+        metavar="MODULE:NAME",
+        help="Your Durable, with its own store: needed where a function of yours decides.",
+    ),
+]
 
 _HINT: Final = "name it with --app module:name, as in --app app:durable"
 _LOOKED_AT: Final = ("app", "main", "workflows")

@@ -6,6 +6,7 @@ from typing import Final
 
 from durable.app import Durable
 from durable.backends.sqlite.location import Location
+from durable.cli.application import find_application
 from durable.errors import ConfigurationError, ExecutionNotFound, InvalidInput
 from durable.names import check_name
 
@@ -22,6 +23,21 @@ def connect(store: str | None, namespace: str, queue: str | None, bus: str | Non
     url = store_url(store)
     check_exists(url)
     return Durable(store=url, namespace=namespace, queue=queue, bus=bus, worker=False)
+
+
+def connect_with_code(
+    app: str | None, store: str | None, namespace: str, queue: str | None, bus: str | None
+) -> Durable:
+    """The application that is named, as a client, not entered yet; without one as `connect`.
+
+    Raises:
+        ConfigurationError: as `connect`, or there is no such application.
+    """
+    if app is None:
+        return connect(store, namespace, queue, bus)
+    durable = find_application(app).as_client()
+    store_url(durable.store_url)
+    return durable
 
 
 def store_url(store: str | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -38,7 +38,7 @@ from durable.cli.output import (
 from durable.duration import format_duration
 from durable.models import Execution, Page
 
-_HEADERS = ("ID", "WORKFLOW", "STATUS", "AGE", "DURATION", "ERROR")
+_HEADERS = ("ID", "WORKFLOW", "STATUS", "AGE", "DURATION", "WHY")
 _WATCH_SECONDS = 1.0
 
 
@@ -94,12 +94,13 @@ def list_(
             if watch:
                 await _watch(durable, page, found, output)
             else:
-                _print(found, output)
+                held = await durable.operator.explain_held(found.items)
+                _print(found, output, held)
 
     asyncio.run(run())
 
 
-def _print(page: Page[Execution], output: Output) -> None:
+def _print(page: Page[Execution], output: Output, held: Mapping[str, str]) -> None:
     match output:
         case Output.JSON:
             print_json(page.items)
@@ -107,17 +108,17 @@ def _print(page: Page[Execution], output: Output) -> None:
             for execution in page.items:
                 console().print(execution.id)
         case Output.TABLE:
-            print_lines(_table(page.items))
+            print_lines(_table(page.items, held))
     if page.cursor is not None:
         error_console().print(f"there are more: --cursor {page.cursor}")
 
 
-def _table(executions: Sequence[Execution]) -> list[Text]:
+def _table(executions: Sequence[Execution], held: Mapping[str, str]) -> list[Text]:
     now = datetime.now(UTC)
-    return table(_HEADERS, [_row(execution, now) for execution in executions])
+    return table(_HEADERS, [_row(execution, held, now) for execution in executions])
 
 
-def _row(execution: Execution, now: datetime) -> list[Text | str]:
+def _row(execution: Execution, held: Mapping[str, str], now: datetime) -> list[Text | str]:
     started, finished = execution.started_at, execution.finished_at
     return [
         execution.id,
@@ -125,7 +126,7 @@ def _row(execution: Execution, now: datetime) -> list[Text | str]:
         status_text(execution.status),
         format_duration(max(now - execution.created_at, now - now)),
         format_duration((finished or now) - started) if started else "",
-        error_text(execution.error) if execution.error else "",
+        error_text(execution.error) if execution.error else held.get(execution.held_by or "", ""),
     ]
 
 
@@ -143,7 +144,8 @@ async def _watch(
 
             with Live(console=out, auto_refresh=False) as live:
                 while True:
-                    lines = [fitted(line, out) for line in _table(found.items)]
+                    held = await durable.operator.explain_held(found.items)
+                    lines = [fitted(line, out) for line in _table(found.items, held)]
                     live.update(Text("\n").join(lines), refresh=True)
                     await asyncio.sleep(_WATCH_SECONDS)
                     found = await page(durable)
@@ -166,7 +168,8 @@ def _print_change(execution: Execution, output: Output) -> None:
         case Output.IDS:
             line = execution.id
         case Output.TABLE:
-            error = f"  {error_text(execution.error)}" if execution.error else ""
-            line = f"{execution.id}  {clean(execution.workflow)}  {execution.status}{error}"
+            why = f"held by {execution.held_by}" if execution.held_by else ""
+            why = error_text(execution.error) if execution.error else why
+            line = clean(f"{execution.id}  {execution.workflow}  {execution.status}  {why}".rstrip())
     console().print(line)
     sys.stdout.flush()

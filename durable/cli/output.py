@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, cast
 
@@ -99,6 +99,14 @@ def fitted(line: Text, out: Console) -> Text:
     return line
 
 
+def acknowledge(output: Output, id: str, text: str) -> None:
+    """Say that something was done to what has this id."""
+    if output is Output.JSON:
+        print_json({"id": id})
+    else:
+        console().print(id if output is Output.IDS else clean(text))
+
+
 def print_json(value: object) -> None:
     """Print a record, or a list of them, as JSON."""
     console().print(to_json(value))
@@ -115,9 +123,11 @@ def escaped(text: str) -> str:
 
 
 def jsonable(value: object) -> object:
-    """Records as mappings, all the way down."""
+    """Records as mappings, all the way down; durations as seconds."""
     if isinstance(value, datetime):
         return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: jsonable(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):

@@ -11,7 +11,21 @@ from typing import Annotated, TextIO
 import typer
 
 from durable import __version__
-from durable.cli import acts, check, demo, describe, doctor, executions, export, show, start, worker
+from durable.cli import (
+    acts,
+    check,
+    demo,
+    describe,
+    doctor,
+    executions,
+    export,
+    limits,
+    queues,
+    schedules,
+    show,
+    start,
+    worker,
+)
 from durable.cli.exits import ExitCode, exit_code, hint_for, tell
 from durable.errors import DurableError
 
@@ -28,8 +42,12 @@ program.command("start")(start.start)
 program.command("list")(executions.list_)
 program.command("show")(show.show)
 program.command("signal")(acts.signal)
+program.command("send")(acts.send)
 program.command("cancel")(acts.cancel)
 program.command("retry")(acts.retry)
+program.add_typer(schedules.schedules, name="schedules")
+program.add_typer(queues.queues, name="queues")
+program.add_typer(limits.limits, name="limits")
 program.command("check")(check.check)
 program.command("describe")(describe.describe)
 program.command("export")(export.export)

@@ -211,7 +211,8 @@ def _cells(span: Span, bar: Bar) -> str:
 def _step_row(step: StepRecord, tie: str, now: datetime) -> Row:
     waits = step.kind == "wait_for_signal" and step.status != "failed"
     label = f"{step.id} ⟵ signal" if waits else step.id
-    note = ""
+    # An open step has not begun: it waits for the limit that it names.
+    note = "waits for its limit" if step.kind == "step" and step.status == "open" else ""
     if step.error is not None:
         note = error_text(step.error).removeprefix(f"{step.id}: ")
     if step.finished_at is None and step.wake_at is not None:

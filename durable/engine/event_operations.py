@@ -40,15 +40,15 @@ class EventOperations(WaitOperations):
         key = branch.key(id or f"emit:{event.name}")
         what = f"the payload of event {event.name}"
         value = event.schema.validate(payload, what)
-        return self._emit(branch, key, event, value, event.schema.dump(value, what))
+        return self._emit(branch, key, event, event.schema.dump(value, what))
 
-    async def _emit(self, branch: Branch, key: str, event: Event[Any], payload: object, data: bytes) -> None:
+    async def _emit(self, branch: Branch, key: str, event: Event[Any], data: bytes) -> None:
         done = await self.found(key, "emit", event.name)
         if done is None:
             await self.driver.hold()
             event_id = f"{self.execution_id}:{self.driver.row.generation}:{key}"
             plan = await self.driver.ask(lambda store: store.plan(event.name))
-            self.journal.send(compose(event, event_id, payload, data, plan, self.driver.host.registry))
+            self.journal.send(compose(event, event_id, data, plan, self.driver.host.registry))
             done = self.record(branch, key, "emit", event.name, COMPLETED, data)
         branch.saw(done.finished_at or 0)
 

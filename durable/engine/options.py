@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from typing import Protocol
 
 from pydantic_core import from_json, to_json
@@ -73,9 +74,10 @@ def new_execution(
                 f"workflow {workflow.name} is {rule}, and this start has a key or an instant of its own",
                 "what joins a pending execution begins with it: leave out key=, delay= and at=",
             )
-        execution_id = keyed_id(
-            workflow.name, join.group, (new_id if isinstance(new_id, str) else new_id())[:8]
-        )
+        own_id = new_id if isinstance(new_id, str) else new_id()
+        # Of all of it: the ids of a schedule's ticks begin alike.
+        own = sha256(own_id.encode()).hexdigest()[:16]
+        execution_id = keyed_id(workflow.name, join.group, own)
     else:
         execution_id = new_id if isinstance(new_id, str) else new_id()
     return NewExecution(

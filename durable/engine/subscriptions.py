@@ -13,18 +13,16 @@ from pydantic_core import from_json, to_json
 
 from durable.codec import plain
 from durable.engine.options import Startable, new_execution
-from durable.engine.templates import Template, is_newer
+from durable.engine.templates import Template, decided_by, is_newer
 from durable.errors import ConfigurationError
 from durable.matching import matches, shape_of, topics_in
 from durable.models import Cause
-from durable.protocols import Emit, Plan, Subscriber, keyed_id
+from durable.protocols import Emit, NewExecution, Plan, Subscriber, keyed_id
 from durable.signals import Event, On, When
 from durable.workflow import AnyWorkflow, Registry
 
 
-def compose(
-    event: Event[Any], event_id: str, payload: object, data: bytes, plan: Plan, known: Registry
-) -> Emit:
+def compose(event: Event[Any], event_id: str, data: bytes, plan: Plan, known: Registry) -> Emit:
     """What is stored of an event, with the executions that it starts.
 
     Raises:
@@ -32,46 +30,41 @@ def compose(
     """
     structure = plain(data)
     cause = Cause(event.name, event_id)
-    starts = [
-        new_execution(
-            keyed_id(workflow.name, f"#event\n{event.name}\n{event_id}"),
-            workflow,
-            [payload] if workflow.flow.batch is not None else payload,
-            _input(data, subscriber, is_batch=workflow.flow.batch is not None),
-            cause=cause,
-        )
-        for subscriber in plan.subscribers
-        if (workflow := _concerned(subscriber, payload, structure, known)) is not None
-    ]
+    starts: list[NewExecution] = []
+    for subscriber in plan.subscribers:
+        workflow = _concerned(subscriber, data, structure, known)
+        if workflow is not None:
+            id = keyed_id(workflow.name, f"#event\n{event.name}\n{event_id}")
+            input = _input(data, subscriber, is_batch=workflow.flow.batch is not None)
+            starts.append(new_execution(id, workflow, decided_by(workflow, input), input, cause=cause))
     shapes = tuple(plan.shapes)
     return Emit(event_id, event.name, data, shapes, topics_in(structure, shapes), starts)
 
 
-def _concerned(
-    subscriber: Subscriber, payload: object, structure: object, known: Registry
-) -> Startable | None:
+def _concerned(subscriber: Subscriber, data: bytes, structure: object, known: Registry) -> Startable | None:
     """The workflow, if this event starts it."""
     if not subscriber.data:
         return None
     here = known.newest_of(subscriber.workflow)
     if here is not None:
-        whens = [on.when for on in here.on if isinstance(on, On) and on.event.name == subscriber.event]
-        return here if any(_is_wanted(when, payload, structure) for when in whens) else None
+        ons = [on for on in here.on if isinstance(on, On) and on.event.name == subscriber.event]
+        return here if any(_is_wanted(on, data, structure) for on in ons) else None
     found = from_json(subscriber.data)
     template = Template.from_dict(subscriber.workflow, found)
     if template.needs_code or found["filters_by_code"]:
         raise ConfigurationError(
             f"event {subscriber.event} starts workflow {subscriber.workflow}, which decides by a function and is not "
             "registered here",
-            "register the workflow with this Durable, or let it use dotted paths instead of functions",
+            "register it with this Durable (on the command line, name yours with --app), or let it use dotted paths "
+            "instead of functions",
         )
-    return template if any(_is_wanted(when, payload, structure) for when in found["whens"]) else None
+    return template if any(when is None or matches(structure, when) for when in found["whens"]) else None
 
 
-def _is_wanted(when: When | None, payload: object, structure: object) -> bool:
-    if when is None:
-        return True
-    return bool(when(payload)) if callable(when) else matches(structure, when)
+def _is_wanted(on: On, data: bytes, structure: object) -> bool:
+    if callable(on.when):  # as its own workflow declares the payload, which a sender may have done otherwise
+        return bool(on.when(on.event.schema.load(data, f"the payload of event {on.event.name}")))
+    return on.when is None or matches(structure, on.when)
 
 
 def _input(data: bytes, subscriber: Subscriber, *, is_batch: bool) -> bytes:

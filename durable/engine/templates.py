@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, cast, final
 
+from durable.codec import plain
 from durable.engine.options import Startable
 from durable.flow_control import FlowControl
-from durable.workflow import AnyWorkflow, Cancels, Registry, natural_order
+from durable.workflow import AnyWorkflow, Cancels, Registry, Workflow, natural_order
 
 
 @final
@@ -75,6 +76,15 @@ class Template:
 def startable(template: Template, registry: Registry) -> Startable | None:
     """The workflow itself where it is registered; else what is stored of it, unless that is not enough."""
     return registry.newest_of(template.name) or (None if template.needs_code else template)
+
+
+def decided_by(workflow: Startable, input: bytes) -> object:
+    """The input as the rules of a workflow are to see it: as the body does, where one of them is a function."""
+    needs_code = workflow.flow.needs_code or callable(workflow.priority)
+    if isinstance(workflow, Workflow) and needs_code:
+        known = cast("AnyWorkflow", workflow)
+        return known.input_schema.load(input, f"the input of workflow {known.name}")
+    return plain(input)
 
 
 def is_newer(stored: str, ours: str) -> bool:

@@ -9,7 +9,6 @@ from heapq import heappop, heappush
 from typing import Any, final
 
 from durable.clock import Clock
-from durable.errors import DurableError
 from durable.ids import Ids
 from durable.protocols import (
     Capabilities,
@@ -153,7 +152,7 @@ class Sweeper:
         for row in due.rows:
             try:
                 fired = await fire(self._store, row, self._registry, due.now, self._ids.nonce())
-            except DurableError:
+            except Exception:  # functions of the workflow may have decided, and this is one schedule of many
                 log.exception("schedule %s cannot be fired; it is tried again at the next sweep", row.id)
                 continue
             if fired is None:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from durable import (
     Batch,
+    Concurrency,
     ConfigurationError,
     Context,
     Event,
@@ -87,6 +88,23 @@ async def test_when_decides_over_the_payload(world: World) -> None:
     assert len((await node.send(Paid, paid(vip=True))).execution_ids) == 1
     [started] = (await node.send(Paid, paid(amount=101))).execution_ids
     assert await node.handle(started).result(10) == 101
+
+
+async def test_functions_that_decide_see_what_their_workflow_declares_whoever_sends(world: World) -> None:
+    @workflow(
+        on=[On(Paid, when=lambda payment: payment.amount > 100)],
+        concurrency=Concurrency(1, key=lambda payment: payment.order_id),
+        priority=lambda payment: int(payment.amount),
+    )
+    async def big(ctx: Context, payment: Payment) -> float:
+        return payment.amount
+
+    node = await world.node(big)
+    untyped = Event("payment.received", dict[str, Any])
+    [started] = (await node.send(untyped, {"order_id": 1, "amount": 101})).execution_ids
+    assert await node.handle(started).result(10) == 101
+    assert (await node.status(started)).priority == 101
+    assert list((await node.send(untyped, {"order_id": 1, "amount": 99})).execution_ids) == []
 
 
 async def test_a_node_without_the_workflow_starts_it_all_the_same(world: World) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from durable import (
+    Batch,
+    Concurrency,
     ConfigurationError,
     Context,
     Cron,
+    Debounce,
     Durable,
     Every,
     ExecutionStatus,
@@ -194,6 +197,37 @@ async def test_a_range_is_backfilled_with_what_is_not_there(still_world: World) 
     assert [handle.created for handle in handles] == [True, True, True, False, False]
     await still_world.until_idle()
     assert len(await results(node)) == 5
+
+
+@pytest.mark.parametrize(
+    "rule", [{"debounce": Debounce("5s")}, {"batch": Batch(3, every="5s")}], ids=["debounce", "batch"]
+)
+async def test_each_instant_starts_one_of_a_workflow_whose_starts_join(
+    still_world: World, rule: dict[str, Any]
+) -> None:
+    @workflow(**rule)
+    async def joins(ctx: Context, items: list[int]) -> int:
+        return len(items)
+
+    node = await still_world.node(joins, sweep=3600)
+    await node.ensure_schedule(joins, [1], id="a-long-enough-name", interval="1m")
+    await still_world.advance("190s")
+    assert await results(node, "joins") == [1, 1, 1]
+
+
+async def test_functions_that_decide_see_the_input_as_the_workflow_does(still_world: World) -> None:
+    @workflow(concurrency=Concurrency(1, key=lambda day: day.year), priority=lambda day: day.month)
+    async def of_a_day(ctx: Context, day: date) -> str:
+        return day.isoformat()
+
+    node = await still_world.node(of_a_day, sweep=3600)
+    await node.ensure_schedule(of_a_day, date(2024, 2, 29), id="s", interval="1h")
+    await still_world.advance("1h")
+    await node.trigger_schedule("s")
+    await node.backfill_schedule("s", since=START, until=START + timedelta(hours=2))
+    await still_world.until_idle()
+    page = await node.operator.list_executions()
+    assert [(each.result, each.priority) for each in page.items] == [("2024-02-29", 2)] * 3
 
 
 async def test_a_one_off_runs_once_and_can_be_waited_for(still_world: World) -> None:

@@ -13,7 +13,7 @@ from tests.cli.conftest import Shell, Sold
 
 def test_list_is_a_table_with_the_newest_first(sold: Sold) -> None:
     header, *rows = sold.shell.run_apart("list").lines
-    assert header.split() == ["ID", "WORKFLOW", "STATUS", "AGE", "DURATION", "ERROR"]
+    assert header.split() == ["ID", "WORKFLOW", "STATUS", "AGE", "DURATION", "WHY"]
     listed = {row.split()[0]: row for row in rows}
     assert len(listed) == 7
     assert "✓ completed" in listed[sold.completed]

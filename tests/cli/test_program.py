@@ -19,6 +19,7 @@ COMMANDS = [
     "list",
     "show",
     "signal",
+    "send",
     "cancel",
     "retry",
     "check",
@@ -26,6 +27,11 @@ COMMANDS = [
     "prune",
     "doctor",
 ]
+GROUPS = {
+    "schedules": ["list", "show", "next", "pause", "resume", "trigger", "remove", "backfill"],
+    "queues": ["list", "pause", "resume"],
+    "limits": ["list", "set", "unset"],
+}
 
 
 def test_help_lists_every_command_and_each_has_examples(tmp_path: Path) -> None:
@@ -37,6 +43,17 @@ def test_help_lists_every_command_and_each_has_examples(tmp_path: Path) -> None:
         assert f"\n    durable {command}" in shell.run(command, "--help").out.partition("Examples:")[2], (
             command
         )
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_help_of_a_group_lists_its_commands_and_each_has_examples(tmp_path: Path, group: str) -> None:
+    shell = Shell(tmp_path)
+    assert f"\n  {group} " in shell.run("--help").out
+    overview = shell.run(group, "--help").out
+    for command in GROUPS[group]:
+        assert f"\n  {command} " in overview
+        examples = shell.run(group, command, "--help").out.partition("Examples:")[2]
+        assert f"\n    durable {group} {command}" in examples, command
 
 
 def test_the_version_is_told(tmp_path: Path) -> None:
@@ -103,6 +120,10 @@ def test_a_store_that_cannot_be_used_is_refused(tmp_path: Path, url: str | None,
         ["cancel", "x"],
         ["retry", "x"],
         ["prune", "--yes"],
+        ["send", "ping"],
+        ["schedules", "list"],
+        ["queues", "pause", "email"],
+        ["limits", "unset", "limit/x"],
     ],
     ids=lambda command: command[0],
 )

@@ -16,6 +16,7 @@ from typing import TypeVar
 from uuid import uuid4
 
 from durable import (
+    Concurrency,
     Context,
     ExecutionFailed,
     Fail,
@@ -295,6 +296,12 @@ async def chain(ctx: Context, length: int) -> list[str]:
     return [
         await ctx.step(f"link{i}", work if i % 2 else work_in_thread, f"link{i}", 0.15) for i in range(length)
     ]
+
+
+@workflow(retry=1, concurrency=[Concurrency(2, key="0"), Concurrency(5, scope="all-limited")])
+async def limited(ctx: Context, job: tuple[str, int]) -> str:
+    """At most two at once of a key, and five in all."""
+    return await ctx.step(job[0], work, job[0], 0.05)
 
 
 Go = Signal("go", str)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import builtins
 import inspect
 import os
 import re
@@ -113,6 +114,7 @@ def test_every_python_block_of_a_page_runs(
     # A module that can be imported again: an error is rebuilt from the name of its class.
     module = ModuleType("page_" + re.sub(r"\W", "_", name_of(page)))
     monkeypatch.setitem(sys.modules, module.__name__, module)
+    vars(module)["__builtins__"] = builtins  # as `exec` does, and imports from within C need
     with asyncio.Runner() as runner:
         for block in blocks(page, "python"):
             if block.source is not None:  # a part, which needs the rest
@@ -234,6 +236,8 @@ def test_every_command_of_a_page_exists(page: Path) -> None:
             assert words[0] in targets, words
         else:
             command = [] if words[0].startswith("-") else words[:1]
+            if command and "\nCommands:" in help_of(*command) and len(words) > 1:
+                command = words[:2]
             known = set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", help_of(*command)))
             options = {word.partition("=")[0] for word in words if word.startswith("-")}
             assert options <= known, f"durable {' '.join(words)}"

@@ -15,18 +15,28 @@ from typing import Any, Literal, assert_never, assert_type
 from uuid import UUID
 
 from durable import (
+    Batch,
     Branch,
     Completed,
+    Concurrency,
     Context,
+    Cron,
+    Debounce,
     Durable,
     Event,
+    Every,
     Execution,
+    Failure,
     Handle,
+    On,
+    RateLimit,
     Received,
     Retry,
+    Schedule,
     Signal,
     Step,
     StepInfo,
+    Throttle,
     TimedOut,
     Workflow,
     WorkflowShape,
@@ -36,6 +46,7 @@ from durable import (
     workflow,
 )
 from durable.builder import Up
+from durable.models import Cause, LimitInfo, QueueInfo, Receipt as Sent
 from durable.workflow import AnyWorkflow, Registry
 
 
@@ -187,6 +198,60 @@ async def optional_input(ctx: Context, order: Order | None = None) -> str:
     return ""
 
 
+@workflow
+async def tell(ctx: Context, failure: Failure) -> None:
+    assert_type(failure.step_id, str | None)
+    assert_type(failure.input, object)
+
+
+@workflow(
+    on=[
+        Paid,
+        On(Paid, when={"currency": "EUR"}),
+        On(Paid, when=lambda paid: paid > 5),
+        Cron("@daily"),
+        Every("30s"),
+    ],
+    cancel_on=[On(Tick, match={"id": "order.id"})],
+    concurrency=[
+        Concurrency(2, key="tenant.id"),
+        Concurrency(5, scope="all", when_full="cancel_new", hold="run"),
+    ],
+    throttle=Throttle(10, per="1m", key=lambda paid: paid, burst=2),
+    priority="urgency",
+    on_failure=tell,
+)
+async def limited(ctx: Context, paid: Decimal | None) -> int:
+    for cause in ctx.events:
+        assert_type(cause, Cause)
+    return 1
+
+
+@workflow(concurrency=Concurrency(1), rate_limit=RateLimit(1, per=timedelta(hours=4), key="id"))
+async def limited_by_one(ctx: Context, order: Order) -> int:
+    return 1
+
+
+@workflow(debounce=Debounce("30s", key="id", max_wait="5m"), priority=lambda order: len(order.items))
+async def settled(ctx: Context, order: Order) -> int:
+    return 1
+
+
+@workflow(batch=Batch(100, every="5s", key="id"))
+async def together(ctx: Context, orders: list[Order]) -> int:
+    return len(orders)
+
+
+@step(limit="openai", retry=3)
+async def ask(question: str) -> str:
+    return question
+
+
+assert_type(limited, Workflow[Decimal | None, int])
+assert_type(together, Workflow[list[Order], int])
+assert_type(settled, Workflow[Order, int])
+limits: dict[str, Concurrency | Throttle] = {"openai": Concurrency(5), "mail": Throttle(10, per="1s")}
+
 assert_type(fulfil, Workflow[Order, Receipt])
 assert_type(nightly, Workflow[None, int])
 assert_type(with_options, Workflow[Order, Receipt])
@@ -326,6 +391,24 @@ async def waits(ctx: Context, order: Order) -> Receipt:
 
 
 @workflow
+async def events(ctx: Context, order: Order) -> Receipt:
+    assert_type(await ctx.wait_for_event(Paid), Decimal)
+    assert_type(await ctx.wait_for_event(Tick, match={"order.id": order.id}, lookback="0s", id="tick"), None)
+    outcome = await ctx.wait_for_event(Paid, match={"order_id": order.id}, timeout="7d")
+    assert_type(outcome, Received[Decimal] | TimedOut)
+    match outcome:
+        case Received(amount, name):
+            assert_type(amount, Decimal)
+            assert_type(name, str)
+        case TimedOut():
+            pass
+        case _:
+            assert_never(outcome)
+    assert_type(await ctx.step(ask, "why"), str)
+    return Receipt("")
+
+
+@workflow
 async def children(ctx: Context[Deps], order: Order) -> Receipt:
     child = await ctx.start(fulfil, order, id="child", detached=True)
     assert_type(child, Handle[Receipt])
@@ -410,6 +493,52 @@ async def client(durable: Durable, order: Order) -> None:
     await durable.signal("order-1", Approved, Approval("ada"), key="k")
     await durable.signal("order-1", Ping)
     await durable.signal("order-1", Decided, Rejection("no"))
+
+
+async def sending(durable: Durable) -> None:
+    receipt = await durable.send(Paid, Decimal(1), id="payment-1")
+    assert_type(receipt, Sent)
+    assert_type(receipt.duplicate, bool)
+    assert_type(await durable.send(Tick), Sent)
+    assert_type(await durable.send_many([(Paid, Decimal(1), "payment-2"), (Tick, None)]), list[Sent])
+
+
+async def schedules(durable: Durable, order: Order) -> None:
+    schedule = await durable.ensure_schedule(
+        fulfil,
+        order,
+        id="daily",
+        cron="0 3 * * *",
+        tz="Europe/London",
+        catchup="all",
+        overlap="skip",
+        jitter="10s",
+    )
+    assert_type(schedule, Schedule)
+    assert_type(schedule.next_fire_at, datetime | None)
+    assert_type(await durable.ensure_schedule(nightly, id="nightly", interval=timedelta(hours=1)), Schedule)
+    assert_type(await durable.schedule(fulfil, order, at=datetime.now().astimezone()), Handle[Receipt])
+    assert_type(await durable.schedule(nightly, delay="1h", key="k", tags={"a": "b"}), Handle[int])
+    assert_type(await durable.get_schedule("daily"), Schedule)
+    assert_type(await durable.list_schedules(), list[Schedule])
+    assert_type(await durable.update_schedule("daily", input=order, interval="1h"), Schedule)
+    assert_type(await durable.next_fires("daily", 3), list[datetime])
+    await durable.pause_schedule("daily")
+    await durable.resume_schedule("daily")
+    await durable.trigger_schedule("daily")
+    await durable.backfill_schedule("daily", since=now(), until=now())
+    await durable.remove_schedule("daily")
+    for queue in await durable.operator.queues():
+        assert_type(queue, QueueInfo)
+    for limit in await durable.operator.held_limits():
+        assert_type(limit, LimitInfo)
+    await durable.operator.set_limit("limited/concurrency", 3)
+    await durable.operator.set_limit("limited/concurrency", None)
+    Durable([limited], store="memory://", limits=limits)
+
+
+def now() -> datetime:
+    return datetime.now().astimezone()
 
 
 async def handles(handle: Handle[Receipt], with_deps: Context[Deps]) -> None:

@@ -9,13 +9,20 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 from durable import (
+    Batch,
     Branch,
+    Concurrency,
     Context,
+    Cron,
+    Debounce,
     Durable,
     Event,
     Handle,
+    On,
+    RateLimit,
     Received,
     Signal,
+    Throttle,
     TimedOut,
     Workflow,
     step,
@@ -133,6 +140,47 @@ async def unknown_option(ctx: Context) -> None: ...
 async def wrong_tags(ctx: Context) -> None: ...
 
 
+@workflow(on=["paid"])  # error
+async def started_by_a_text(ctx: Context) -> None: ...
+
+
+@workflow(on=[Approved])  # error
+async def started_by_a_signal(ctx: Context, approval: Approval) -> None: ...
+
+
+@workflow(cancel_on=[Paid])  # error
+async def cancelled_by_all(ctx: Context, order: Order) -> None: ...
+
+
+@workflow(concurrency=2)  # error
+async def wrong_concurrency(ctx: Context) -> None: ...
+
+
+@workflow(throttle=RateLimit(1, per="1s"))  # error
+async def wrong_throttle(ctx: Context) -> None: ...
+
+
+@workflow(batch=Debounce("1s"))  # error
+async def wrong_batch(ctx: Context, orders: list[Order]) -> None: ...
+
+
+@workflow(on_failure=fulfil)  # error
+async def wrong_on_failure(ctx: Context) -> None: ...
+
+
+@step(limit=Concurrency(2))  # error
+async def wrong_limit() -> None: ...
+
+
+wrong_words = Concurrency(1, when_full="wait", hold="run")  # error
+wrong_hold = Concurrency(1, hold="always")  # error
+wrong_span = Throttle(1, per=None)  # error
+wrong_size = Batch("3", every="1s")  # error
+no_span = Batch(3)  # error
+wrong_path = Concurrency(1, key=["tenant"])  # error
+wrong_match = On(Paid, match={"order_id": 3})  # error
+wrong_limits = Durable(store="memory://", limits={"openai": 5})  # error
+
 wrong_payload_type = Signal("wrong", 3)  # error
 wrong_workflow: Workflow[str, Receipt] = fulfil  # error
 wrong_registry = Registry([length])  # error
@@ -229,6 +277,41 @@ async def waits(ctx: Context) -> str:
     if isinstance(second, TimedOut):
         return second.name  # error
     return second.payload  # error
+
+
+async def events(ctx: Context) -> None:
+    outcome = await ctx.wait_for_event(Paid, timeout="7d")
+    print(outcome.payload)  # error
+    print((await ctx.wait_for_event(Paid)).payload)  # error
+    print((await ctx.wait_for_event(Paid)).amount)  # error
+    await ctx.wait_for_event(Approved)  # error
+    await ctx.wait_for_event("paid")  # error
+    await ctx.wait_for_event(Paid, match="order_id")  # error
+    await ctx.wait_for_event(Paid, {"order_id": 1})  # error
+    ctx.wait_for_event(Paid)  # error
+
+
+async def schedules(durable: Durable, order: Order) -> None:
+    await durable.send(Paid, "paid")  # error
+    await durable.send(Paid)  # error
+    await durable.send(Approved, Approval("ada"))  # error
+    await durable.send("paid", Receipt(""))  # error
+    durable.send(Paid, Receipt(""))  # error
+    await durable.ensure_schedule(fulfil, order, cron="@daily")  # error
+    await durable.ensure_schedule(fulfil, id="s", cron="@daily")  # error
+    await durable.ensure_schedule(fulfil, Receipt(""), id="s", cron="@daily")  # error
+    await durable.ensure_schedule(nightly, order, id="s", cron="@daily")  # error
+    await durable.ensure_schedule(nightly, id="s", cron=Cron("@daily"))  # error
+    await durable.ensure_schedule(nightly, id="s", cron="@daily", catchup="some")  # error
+    await durable.ensure_schedule(nightly, id="s", cron="@daily", overlap="crash")  # error
+    durable.ensure_schedule(nightly, id="s", cron="@daily")  # error
+    await durable.schedule(fulfil, "order-1", delay="1h")  # error
+    await durable.schedule(fulfil, order, at="tomorrow")  # error
+    wrong_handle: Handle[int] = await durable.schedule(fulfil, order, delay="1h")  # error
+    await durable.update_schedule("s", zone="UTC")  # error
+    await durable.backfill_schedule("s", since="1d")  # error
+    await durable.operator.set_limit("report/concurrency", "3")  # error
+    print(wrong_handle)
 
 
 # Children, events and the outside

@@ -49,6 +49,7 @@ _COUNT: Final = "INSERT INTO passes (ns, gate, at) VALUES (?, ?, ?)"
 _IDLE_FROM: Final = "UPDATE gates SET idle_at = ? WHERE ns = ? AND name = ?"
 _PASSED: Final = "SELECT count(*) FROM passes WHERE ns = ? AND gate = ? AND at > ?"
 _FORGET_PASSES: Final = "DELETE FROM passes WHERE ns = ? AND gate = ? AND at <= ?"
+_OLDEST_PASS: Final = "SELECT min(at) FROM passes WHERE ns = ? AND gate = ?"
 _IN_LINE: Final = "SELECT 1 FROM line WHERE ns = ? AND gate = ? LIMIT 1"
 _QUEUE_UP: Final = """
     INSERT INTO line (ns, gate, priority, since, turn, n, step_id, replaced) VALUES (?, ?, ?, ?, ?, ?, ?, 0)
@@ -204,7 +205,7 @@ def next_at(unit: Unit) -> int | None:
     """When a rate lets the first of its line pass."""
     if not unit.has_seekers:
         return None
-    (at,) = unit.db.execute(_NEXT_OPENING, (unit.ns,)).fetchone()
+    at: int | None = unit.db.execute(_NEXT_OPENING, (unit.ns,)).fetchone()[0]
     return at
 
 
@@ -233,14 +234,14 @@ def _limit(unit: Unit, gate: Gate) -> int:
 def _has_room(unit: Unit, gate: Gate) -> bool:
     match gate.kind:
         case GateKind.SLOTS:
-            (held,) = unit.db.execute(_HELD, (unit.ns, gate.name)).fetchone()
+            held: int = unit.db.execute(_HELD, (unit.ns, gate.name)).fetchone()[0]
             return held < _limit(unit, gate)
         case GateKind.RATE:
             return unit.now >= _opens_at(unit, gate)
         case GateKind.WINDOW:
             since = unit.now - gate.per_ms
             unit.db.execute(_FORGET_PASSES, (unit.ns, gate.name, since))
-            (passed,) = unit.db.execute(_PASSED, (unit.ns, gate.name, since)).fetchone()
+            passed: int = unit.db.execute(_PASSED, (unit.ns, gate.name, since)).fetchone()[0]
             return passed < _limit(unit, gate)
 
 
@@ -270,7 +271,8 @@ def _opens_at(unit: Unit, gate: Gate) -> int:
 
 def _turned_away(unit: Unit, seeker: Seeker, gate: Gate) -> Verdict:
     save(unit, seeker)
-    if gate.kind is GateKind.WINDOW or (seeker.is_new and gate.when_full is WhenFull.REFUSE):
+    refuses = gate.kind is GateKind.WINDOW or gate.when_full is WhenFull.REFUSE
+    if seeker.is_new and refuses:
         return Verdict(refused_by=gate)
     older = []
     if seeker.is_new and gate.when_full is WhenFull.REPLACE:
@@ -289,7 +291,14 @@ def _turned_away(unit: Unit, seeker: Seeker, gate: Gate) -> Verdict:
 
 
 def _watch(unit: Unit, name: str, gate: Gate | None) -> None:
-    opens_at = _opens_at(unit, gate) if gate is not None and gate.kind is GateKind.RATE else NEVER
+    """Be there when time alone lets the first in line pass."""
+    opens_at: int | None = None
+    if gate is not None and gate.kind is GateKind.RATE:
+        opens_at = _opens_at(unit, gate)
+    elif gate is not None and gate.kind is GateKind.WINDOW:
+        oldest: int | None = unit.db.execute(_OLDEST_PASS, (unit.ns, name)).fetchone()[0]
+        opens_at = None if oldest is None else oldest + gate.per_ms
+    opens_at = NEVER if opens_at is None else opens_at
     unit.db.execute(_OPENS, (opens_at, unit.ns, name, opens_at))
 
 

@@ -73,6 +73,9 @@ _LOOK: Final = """
 """
 _LAST_SEQ: Final = "SELECT seq FROM event_names WHERE ns = ? AND name = ?"
 _SCHEDULE: Final = "SELECT id, data, nullif(next_at, -1), ver FROM schedules WHERE ns = ? "
+_ONE_SCHEDULE: Final = _SCHEDULE + "AND id = ?"
+_SCHEDULES: Final = _SCHEDULE + "AND id > ? ORDER BY id LIMIT ?"
+_DUE_SCHEDULES: Final = _SCHEDULE + "AND next_at != -1 AND next_at <= ? ORDER BY next_at LIMIT ?"
 _NEXT_SCHEDULE: Final = "SELECT min(next_at) FROM schedules WHERE ns = ? AND next_at != -1 AND next_at > ?"
 _GATES: Final = """
     SELECT name, kind, ifnull((SELECT number FROM limits WHERE limits.ns = g.ns AND limits.rule = g.rule), declared),
@@ -85,6 +88,8 @@ _IS_SOUGHT: Final = """
     AND (EXISTS (SELECT 1 FROM slots WHERE slots.ns = g.ns AND gate = name)
          OR EXISTS (SELECT 1 FROM line WHERE line.ns = g.ns AND gate = name))
 """
+_ONE_GATE: Final = _GATES + "AND name = ?"
+_SOUGHT_GATES: Final = _GATES + _IS_SOUGHT + "AND name > ? ORDER BY name LIMIT ?"
 _HOLDINGS: Final = """
     SELECT e.id, s.step_id, s.since FROM slots AS s CROSS JOIN executions AS e USING (n)
     WHERE s.ns = ? AND s.gate = ? ORDER BY s.since, s.rowid LIMIT 100
@@ -176,31 +181,28 @@ def look(
 
 
 def schedule(db: sqlite3.Connection, ns: int, schedule_id: str) -> ScheduleRow | None:
-    found = db.execute(_SCHEDULE + "AND id = ?", (ns, schedule_id)).fetchone()
+    found = db.execute(_ONE_SCHEDULE, (ns, schedule_id)).fetchone()
     return None if found is None else ScheduleRow(*found)
 
 
 def schedules(db: sqlite3.Connection, ns: int, after: str, limit: int) -> Sequence[ScheduleRow]:
-    rows = db.execute(_SCHEDULE + "AND id > ? ORDER BY id LIMIT ?", (ns, after, limit)).fetchall()
+    rows = db.execute(_SCHEDULES, (ns, after, limit)).fetchall()
     return [ScheduleRow(*columns) for columns in rows]
 
 
 def due_schedules(db: sqlite3.Connection, ns: int, now: int, limit: int) -> Due:
-    due = "AND next_at != -1 AND next_at <= ? ORDER BY next_at LIMIT ?"
-    rows = [ScheduleRow(*columns) for columns in db.execute(_SCHEDULE + due, (ns, now, limit)).fetchall()]
+    rows = [ScheduleRow(*columns) for columns in db.execute(_DUE_SCHEDULES, (ns, now, limit)).fetchall()]
     (next_at,) = db.execute(_NEXT_SCHEDULE, (ns, now)).fetchone()
     return Due(rows, next_at, now)
 
 
 def gate(db: sqlite3.Connection, ns: int, name: str) -> GateRow | None:
-    found = db.execute(_GATES + "AND name = ?", (ns, name)).fetchone()
+    found = db.execute(_ONE_GATE, (ns, name)).fetchone()
     return None if found is None else _gate(db, ns, found)
 
 
 def gates(db: sqlite3.Connection, ns: int, after: str, limit: int) -> Sequence[GateRow]:
-    found = db.execute(
-        _GATES + _IS_SOUGHT + "AND name > ? ORDER BY name LIMIT ?", (ns, after, limit)
-    ).fetchall()
+    found = db.execute(_SOUGHT_GATES, (ns, after, limit)).fetchall()
     return [_gate(db, ns, columns) for columns in found]
 
 

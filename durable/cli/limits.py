@@ -1,0 +1,148 @@
+"""`durable limits list | set | unset`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from durable.cli.connection import connect
+from durable.cli.options import BusOption, NamespaceOption, OutputOption, QueueOption, StoreOption
+from durable.cli.output import Output, acknowledge, console, print_json, print_lines, table
+from durable.duration import format_duration
+from durable.models import LimitInfo
+
+RuleArgument = Annotated[
+    str, typer.Argument(metavar="RULE", help="As `list` names it: report/concurrency, limit/openai, ...")
+]
+
+_HEADERS = ("RULE", "KEY", "LIMIT", "HELD", "WAITING", "OLDEST", "WHO")
+_PAGE = 100
+_NAMED = 3
+
+limits = typer.Typer(
+    help="See who holds the slots of limits and who waits; change a limit.", no_args_is_help=True
+)
+
+
+@limits.command("list")
+def list_(
+    output: OutputOption = Output.TABLE,
+    store: StoreOption = None,
+    namespace: NamespaceOption = "default",
+    queue: QueueOption = None,
+    bus: BusOption = None,
+) -> None:
+    """List the limits at which somebody holds a slot or waits, each with its key, and those that were set.
+
+    HELD slots are held by WHO, the longest first; a `!` behind LIMIT says that it was set here, not by the code.
+
+    \b
+    Examples:
+      durable limits list
+      durable limits list -o json | jq '.limits[] | select(.waiting > 100) | {rule, key, waiting}'
+    """
+
+    async def run() -> tuple[list[LimitInfo], Mapping[str, int]]:
+        async with connect(store, namespace, queue, bus) as durable:
+            found: list[LimitInfo] = []
+            after = ""
+            while page := await durable.operator.held_limits(after=after, limit=_PAGE):
+                found += page
+                after = f"{page[-1].rule}|{page[-1].key}"
+            return found, await durable.operator.limits()
+
+    found, changed = asyncio.run(run())
+    match output:
+        case Output.JSON:
+            print_json({"limits": found, "set": changed})
+        case Output.IDS:
+            for rule in sorted({*changed, *(each.rule for each in found)}):
+                console().print(rule)
+        case Output.TABLE:
+            print_lines(table(_HEADERS, list(_rows(found, changed, datetime.now(UTC)))))
+
+
+@limits.command("set")
+def set_(
+    rule: RuleArgument,
+    limit: Annotated[int, typer.Argument(metavar="N", help="1 or more, for each key of the rule.")],
+    output: OutputOption = Output.TABLE,
+    store: StoreOption = None,
+    namespace: NamespaceOption = "default",
+    queue: QueueOption = None,
+    bus: BusOption = None,
+) -> None:
+    """Let a rule have this limit from now on, whatever the code says. Who holds a slot above it keeps it.
+
+    \b
+    Examples:
+      durable limits set report/concurrency 10
+      durable limits set limit/openai 2
+    """
+    _change(rule, limit, output, f"{rule} has limit {limit}", store, namespace, queue, bus)
+
+
+@limits.command("unset")
+def unset(
+    rule: RuleArgument,
+    output: OutputOption = Output.TABLE,
+    store: StoreOption = None,
+    namespace: NamespaceOption = "default",
+    queue: QueueOption = None,
+    bus: BusOption = None,
+) -> None:
+    """Let a rule have the limit that the code says again.
+
+    \b
+    Examples:
+      durable limits unset report/concurrency
+    """
+    _change(rule, None, output, f"{rule} has the limit that the code says", store, namespace, queue, bus)
+
+
+def _change(
+    rule: str,
+    limit: int | None,
+    output: Output,
+    done: str,
+    store: str | None,
+    namespace: str,
+    queue: str | None,
+    bus: str | None,
+) -> None:
+    async def run() -> None:
+        async with connect(store, namespace, queue, bus) as durable:
+            await durable.operator.set_limit(rule, limit)
+
+    asyncio.run(run())
+    acknowledge(output, rule, done)
+
+
+def _rows(found: Sequence[LimitInfo], changed: Mapping[str, int], now: datetime) -> Iterator[list[str]]:
+    for each in found:
+        yield [
+            each.rule,
+            each.key,
+            f"{each.limit}{'!' if each.rule in changed else ''}",
+            str(each.held) if each.opens_at is None else "",
+            str(each.waiting),
+            format_duration(max(now - each.oldest_at, now - now)) if each.oldest_at else "",
+            _who(each, now),
+        ]
+    for rule, limit in sorted(changed.items()):
+        if rule not in {each.rule for each in found}:
+            yield [rule, "", f"{limit}!", "0", "0", "", ""]
+
+
+def _who(limit: LimitInfo, now: datetime) -> str:
+    if limit.opens_at is not None:
+        return f"the next in {format_duration(max(limit.opens_at - now, now - now))}"
+    named = [
+        f"{slot.execution_id} step {slot.step_id}" if slot.step_id else slot.execution_id
+        for slot in limit.slots[:_NAMED]
+    ]
+    return ", ".join([*named, f"{limit.held - _NAMED} more"] if limit.held > _NAMED else named)

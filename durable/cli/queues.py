@@ -1,0 +1,128 @@
+"""`durable queues list | pause | resume`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from durable.cli.connection import connect
+from durable.cli.options import BusOption, NamespaceOption, OutputOption, QueueOption, StoreOption
+from durable.cli.output import Output, acknowledge, console, print_json, print_lines, table
+from durable.duration import format_duration
+from durable.models import QueueInfo
+from durable.names import check_own_name
+
+QueuesArgument = Annotated[list[str], typer.Argument(metavar="QUEUE...", help="Names of queues.")]
+
+_HEADERS = ("QUEUE", "READY", "HELD", "OLDEST", "STATE")
+
+queues = typer.Typer(help="See what waits in queues, and stop workers from taking it.", no_args_is_help=True)
+
+
+@queues.command("list")
+def list_(
+    output: OutputOption = Output.TABLE,
+    store: StoreOption = None,
+    namespace: NamespaceOption = "default",
+    queue: QueueOption = None,
+    bus: BusOption = None,
+) -> None:
+    """List the queues in which something waits, and those that are paused.
+
+    READY executions wait for a worker, OLDEST being how long the first has; HELD ones wait for a limit.
+
+    \b
+    Examples:
+      durable queues list
+      durable queues list -o json | jq '.[] | select(.ready > 1000) | .queue'
+    """
+
+    async def run() -> Sequence[QueueInfo]:
+        async with connect(store, namespace, queue, bus) as durable:
+            return await durable.operator.queues()
+
+    found = asyncio.run(run())
+    match output:
+        case Output.JSON:
+            print_json(found)
+        case Output.IDS:
+            for each in found:
+                console().print(each.queue)
+        case Output.TABLE:
+            now = datetime.now(UTC)
+            print_lines(table(_HEADERS, [_row(each, now) for each in found]))
+
+
+@queues.command("pause")
+def pause(
+    names: QueuesArgument,
+    output: OutputOption = Output.TABLE,
+    store: StoreOption = None,
+    namespace: NamespaceOption = "default",
+    queue: QueueOption = None,
+    bus: BusOption = None,
+) -> None:
+    """Let workers take nothing from queues until they are resumed; what runs goes on. They know within a sweep.
+
+    \b
+    Examples:
+      durable queues pause email
+    """
+    _set(names, True, output, store, namespace, queue, bus)
+
+
+@queues.command("resume")
+def resume(
+    names: QueuesArgument,
+    output: OutputOption = Output.TABLE,
+    store: StoreOption = None,
+    namespace: NamespaceOption = "default",
+    queue: QueueOption = None,
+    bus: BusOption = None,
+) -> None:
+    """Let workers take from queues again.
+
+    \b
+    Examples:
+      durable queues resume email
+    """
+    _set(names, False, output, store, namespace, queue, bus)
+
+
+def _set(
+    names: Sequence[str],
+    paused: bool,
+    output: Output,
+    store: str | None,
+    namespace: str,
+    queue: str | None,
+    bus: str | None,
+) -> None:
+    for name in names:
+        check_own_name(name, "queue")
+
+    async def run() -> None:
+        async with connect(store, namespace, queue, bus) as durable:
+            for name in names:
+                if paused:
+                    await durable.operator.pause_queue(name)
+                else:
+                    await durable.operator.resume_queue(name)
+                acknowledge(output, name, f"{'paused' if paused else 'resumed'} {name}")
+
+    asyncio.run(run())
+
+
+def _row(found: QueueInfo, now: datetime) -> list[str]:
+    oldest = format_duration(max(now - found.oldest_at, now - now)) if found.oldest_at else ""
+    return [
+        found.queue,
+        str(found.ready),
+        str(found.held),
+        oldest,
+        "paused" if found.paused else "",
+    ]
