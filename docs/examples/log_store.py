@@ -40,31 +40,31 @@ from durable.protocols import (
 T = TypeVar("T")
 KINDS = {kind.__name__: kind for kind in vars(protocols).values() if isinstance(kind, type)}
 KINDS["ExecutionStatus"] = ExecutionStatus
-READS = {
-    "live",
-    "get",
-    "history",
-    "inbox",
-    "peek",
-    "value",
-    "query",
-    "counts",
-    "event",
-    "check",
-    "plan",
-    "look",
-}
-READS |= {
-    "subscribers",
-    "schedule",
-    "schedules",
-    "due_schedules",
-    "gate",
-    "gates",
-    "limits",
-    "paused_queues",
-    "depths",
-}
+READS = frozenset(
+    [
+        "live",
+        "get",
+        "history",
+        "inbox",
+        "peek",
+        "value",
+        "query",
+        "counts",
+        "event",
+        "plan",
+        "look",
+        "subscribers",
+        "schedule",
+        "schedules",
+        "due_schedules",
+        "gate",
+        "gates",
+        "limits",
+        "paused_queues",
+        "depths",
+        "check",
+    ]
+)
 FLEETING = {"due", "relay"}
 """What need not outlive the process: which doorbells were rung. (Nor need leases: see `beat`.)"""
 
@@ -79,6 +79,7 @@ class LogStore(WrappedStore):
         self._time = VirtualClock(0)
         super().__init__(MemoryStore(self._time))
         self._log: BinaryIO | None = None
+        self._next_at: int | None = None
         self._turn = asyncio.Lock()
         """Held from a write until it is on the disk, and by reads: nobody sees what might still be lost."""
 
@@ -128,7 +129,7 @@ class LogStore(WrappedStore):
         async with self._turn:
             now = self._now()
             answer = await call()
-            if verb not in READS | FLEETING and has_changed_something(answer):
+            if verb not in READS | FLEETING and self._has_changed_something(answer):
                 line = json.dumps(dump([verb, now, call.args, call.keywords])).encode() + b"\n"
                 try:
                     await asyncio.to_thread(self._append, line)
@@ -136,6 +137,16 @@ class LogStore(WrappedStore):
                     self._shut()  # what memory has now is not in the log: only a new `open` knows the truth
                     raise StoreUnavailable(f"{self._path}: {error.strerror}", "open it again") from error
             return answer
+
+    def _has_changed_something(self, answer: object) -> bool:
+        match answer:
+            case Ticked(next_at=next_at):
+                before, self._next_at = self._next_at, next_at  # it may have let somebody stand in line
+                return bool(answer.doorbells or answer.touched or next_at != before)
+            case Exists() | NotClaimed() | Fenced() | Diverged() | Full() | NotPosted() | 0:
+                return False
+            case _:
+                return True
 
     def _append(self, line: bytes) -> None:
         assert self._log is not None
@@ -153,16 +164,6 @@ class LogStore(WrappedStore):
     def beat(self, worker: str, *, ttl_ms: int, info: bytes = b"") -> None:
         self._now()
         super().beat(worker, ttl_ms=ttl_ms, info=info)
-
-
-def has_changed_something(answer: object) -> bool:
-    match answer:
-        case Ticked():
-            return bool(answer.doorbells or answer.touched)
-        case Exists() | NotClaimed() | Fenced() | Diverged() | Full() | NotPosted() | 0:
-            return False
-        case _:
-            return True
 
 
 # ---- records as JSON, and back: only of kinds that we know
