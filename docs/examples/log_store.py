@@ -79,7 +79,7 @@ class LogStore(WrappedStore):
         self._time = VirtualClock(0)
         super().__init__(MemoryStore(self._time))
         self._log: BinaryIO | None = None
-        self._next_at: int | None = None
+        self._next_at: int | None = -1
         self._turn = asyncio.Lock()
         """Held from a write until it is on the disk, and by reads: nobody sees what might still be lost."""
 
