@@ -7,10 +7,12 @@ DURABLE_TEST_LONG=1       all of them
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Final
 
 import pytest
 
+from tests.mutants.__main__ import try_all
 from tests.mutants.gallery import GALLERY, Mutant
 from tests.mutants.trial import places, try_out
 
@@ -42,3 +44,24 @@ def test_no_two_mutants_have_one_name() -> None:
 def test_a_mutant_is_killed(mutant: Mutant) -> None:
     outcome = try_out(mutant)
     assert outcome.failed is not None, f"nothing noticed that {mutant.breaks}:\n{outcome.output}"
+
+
+HARMLESS: Final = Mutant(
+    "harmless",
+    "nothing",
+    "durable/duration.py",
+    "from __future__ import annotations\n",
+    "from __future__ import annotations\n\n",
+    ("tests/unit/test_redact.py",),
+)
+
+
+@pytest.mark.timeout(300)
+def test_a_mutant_that_nothing_notices_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert try_all([HARMLESS]) == 1
+    assert "| harmless | **nothing** |" in capsys.readouterr().out
+
+
+def test_a_mutant_whose_tests_do_not_run_is_not_taken_for_killed() -> None:
+    with pytest.raises(RuntimeError, match="not found"):
+        try_out(replace(HARMLESS, tests=("tests/unit/test_nothing.py",)))
