@@ -1,4 +1,4 @@
-"""What every test shares: asyncio as the event loop, brokers, and no deadline on hypothesis examples."""
+"""What every test shares: asyncio as the event loop, brokers, a watch over secrets, no deadline for hypothesis."""
 
 import pytest
 from hypothesis import settings
@@ -15,6 +15,10 @@ from tests.brokers.fixtures import (  # noqa: F401  (pytest finds fixtures and h
     pytest_unconfigure,
     redis_cluster_url,
     redis_url,
+)
+from tests.canary import (  # noqa: F401
+    pytest_runtest_makereport,
+    pytest_sessionstart,
 )
 
 settings.register_profile("durable", deadline=None)

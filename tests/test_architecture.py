@@ -27,6 +27,7 @@ TIME = (
 CHANCE = ("os.urandom", "random.", "secrets.", "uuid.uuid1", "uuid.uuid4")
 SEEDED = ("random.Random",)
 UNSAFE = ("cloudpickle", "dill", "marshal", "pickle", "shelve")
+CODE_FROM_TEXT = ("__import__", "compile", "eval", "exec")
 LOSSY = ("asyncio.wait_for",)
 """Up to 3.11 it swallows a cancellation that comes together with what is waited for: use `asyncio.timeout`."""
 
@@ -74,6 +75,15 @@ def banned_names(source: str, file: str) -> dict[str, int]:
     return {name: line for name, line in names_used(ast.parse(source)) if is_banned(name, file)}
 
 
+def code_from_text(source: str) -> list[int]:
+    """Lines that name a builtin which runs a text as code."""
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Name) and node.id in CODE_FROM_TEXT
+    ]
+
+
 def sql_built_in_place(source: str) -> list[int]:
     """Lines that hand `.execute()` and its kin a statement glued together on the spot."""
 
@@ -99,6 +109,20 @@ def test_time_and_chance_come_from_the_clock_and_the_ids(path: Path) -> None:
     excused = {name for excused_file, name in EXCEPTIONS if excused_file == file}
     assert set(found) - excused == set(), "take it from durable.clock or durable.ids"
     assert excused - set(found) == set(), "no longer used: drop it from EXCEPTIONS"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_no_text_is_run_as_code(path: Path) -> None:
+    assert code_from_text(path.read_text()) == []
+
+
+@pytest.mark.parametrize("source", ["eval(x)", "run = exec", "compile(x, '', 'exec')", "__import__(x)"])
+def test_each_way_to_run_a_text_is_seen(source: str) -> None:
+    assert code_from_text(source) == [1]
+
+
+def test_a_pattern_that_is_compiled_is_no_code() -> None:
+    assert code_from_text("import re\nre.compile('x')") == []
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(PACKAGE).as_posix())

@@ -93,7 +93,8 @@ class Sweeper:
         now = self._clock.now_ms()
         while self._timers and self._timers[0] <= now:
             heappop(self._timers)
-        sweeping = now - self._swept_at >= self._interval_ms
+        # Also when the clock was put back, as the store's was: it may be hours to the next sweep otherwise.
+        sweeping = not self._swept_at <= now < self._swept_at + self._interval_ms
         # All at once, and first of all the queue's look (a delayed start or a retry may have come due: those have no
         # timer), so that a store can put them into one round trip. The leases that a tick goes by are those of the
         # sweep before: a look at them that is old is as safe as a fresh one, and one sweep later at most.

@@ -16,6 +16,7 @@ from durable.backends.rabbitmq.location import Location
 from durable.errors import ConfigurationError, QueueUnavailable
 from durable.ids import Ids
 from durable.protocols import Doorbell, Wanted
+from tests.brokers.password import PASSWORD
 from tests.brokers.redis_server import free_port
 
 pytestmark = pytest.mark.anyio
@@ -51,7 +52,7 @@ async def test_a_server_that_says_nothing() -> None:
 
 
 async def test_a_wrong_password(amqp_url: str) -> None:
-    error = await refused(amqp_url.replace("guest:guest", "guest:hunter2"))
+    error = await refused(amqp_url.replace(PASSWORD, "hunter2"))
     assert "refuses the user or the password" in str(error)
 
 

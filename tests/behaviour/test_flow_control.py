@@ -42,19 +42,29 @@ class Job(BaseModel):
 
 
 class Gauge:
-    """Counts what goes on at once, for each key."""
+    """Counts what goes on at once, for each key. Until it saw `until` at once, all stay, for 3 s at most."""
 
     def __init__(self) -> None:
         self.now: dict[object, int] = {}
         self.most: dict[object, int] = {}
         self.order: list[int] = []
+        self.until = 0
+
+    def forget(self) -> None:
+        self.now.clear()
+        self.most.clear()
+        self.order.clear()
+        self.until = 0
 
     async def measure(self, job: Job) -> int:
         self.order.append(job.number)
         for key in (job.tenant.id, "all"):
             self.now[key] = self.now.get(key, 0) + 1
             self.most[key] = max(self.most.get(key, 0), self.now[key])
-        await asyncio.sleep(0.03)
+        for _ in range(100):
+            await asyncio.sleep(0.03)
+            if self.most["all"] >= self.until:
+                break
         for key in (job.tenant.id, "all"):
             self.now[key] -= 1
         return job.number
@@ -65,9 +75,7 @@ gauge = Gauge()
 
 @pytest.fixture(autouse=True)
 def _fresh_gauge() -> None:
-    gauge.now.clear()
-    gauge.most.clear()
-    gauge.order.clear()
+    gauge.forget()
 
 
 async def statuses(handles: list[Handle[Any]]) -> list[ExecutionStatus]:
@@ -83,6 +91,7 @@ async def limited(ctx: Context, job: Job) -> int:
 
 
 async def test_limits_per_key_and_in_all_hold_and_are_reached(world: World) -> None:
+    gauge.until = 5
     nodes = [await world.node(limited) for _ in range(2)]
     jobs = [Job(number=number, tenant=Tenant(id="abc"[number % 3])) for number in range(40)]
     handles = [await nodes[n % 2].start(limited, job) for n, job in enumerate(jobs)]

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any, TypeVar, final
 
 import pytest
 from typing_extensions import override
 
 from durable import Context, ExecutionFailed, ExecutionNotFound, NotRunning, Signal, workflow
+from durable.backends.wrapped import WrappedStore
 from durable.ids import Ids
-from durable.protocols import Claimed, DurableStore, Live
-from tests.support import CutOffStore, World, WrappedStore, ends, of, reaches, records, steps, until
-
-T = TypeVar("T")
+from durable.protocols import Claimed, Delivery, DurableStore, Live
+from tests.support import CutOffStore, World, ends, of, reaches, records, steps, until
 
 Go = Signal("go")
+T = TypeVar("T")
 
 ids = Ids()
 
@@ -28,6 +29,43 @@ async def double(ctx: Context, number: int) -> int:
 
 
 # ---- workers that die or are cut off
+
+
+@final
+class StoreWithClaims(WrappedStore):
+    """Keeps what was claimed, from the moment on that it is stored."""
+
+    def __init__(self, store: DurableStore) -> None:
+        super().__init__(store)
+        self.claimed: set[str] = set()
+
+    @override
+    async def through(self, verb: str, call: partial[Coroutine[Any, Any, T]]) -> T:
+        answer = await call()
+        if verb == "claim":
+            self.claimed.add(call.args[0])
+        return answer
+
+
+async def test_a_doorbell_is_acknowledged_when_its_claim_is_stored(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until then a broker has it for another worker, if this one dies."""
+    store, bus = StoreWithClaims(world.store()), world.bus()
+    queue = world.queue(store, bus)
+    acknowledge, in_time = queue.ack, list[bool]()
+
+    def ack(delivery: Delivery) -> None:
+        in_time.append(delivery.doorbell.id in store.claimed)
+        acknowledge(delivery)
+
+    monkeypatch.setattr(queue, "ack", ack)
+    await world.node(double, store=store, bus=bus, queue=queue)
+    client = await world.node(double, worker=False)
+    handles = [await client.start(double, number) for number in range(3)]
+    assert [await handle.result(10) for handle in handles] == [0, 2, 4]
+    await until(lambda: len(in_time) >= 3)
+    assert all(in_time)
 
 
 async def test_another_worker_goes_on_where_a_dead_one_was(world: World) -> None:

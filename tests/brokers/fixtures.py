@@ -16,6 +16,7 @@ from typing import Final, Protocol
 import pytest
 
 from tests.brokers.binaries import binaries
+from tests.brokers.password import PASSWORD, with_password
 from tests.brokers.rabbit_node import LOG, RabbitNode, rabbitmqctl, wait_for_amqp
 from tests.brokers.redis_server import HOST, RedisServer, cluster_url, redis_cluster, wait_for_cluster
 from tests.brokers.run import CHECKOUT, Run
@@ -115,7 +116,7 @@ def redis_url(broker_run: Run) -> str:
         with broker_run.servers("redis") as servers:
             return RedisServer(servers).url
 
-    return _given("redis_url") or broker_run.once("redis", start)
+    return _given("redis_url") or with_password(broker_run.once("redis", start))
 
 
 @pytest.fixture(scope="session")
@@ -126,7 +127,7 @@ def redis_cluster_url(broker_run: Run) -> str:
         return given
     ports = _shared_cluster(broker_run)
     wait_for_cluster(ports)
-    return cluster_url(ports)
+    return with_password(cluster_url(ports))
 
 
 @pytest.fixture(scope="session")
@@ -138,7 +139,7 @@ def amqp_url(broker_run: Run) -> str:
     port, pid, directory, env = _shared_rabbit(broker_run)
     wait_for_amqp(port, pid=pid, log=Path(directory, LOG))
     broker_run.once("rabbitmq-expiry", lambda: rabbitmqctl(env, *_EXPIRY))
-    return f"amqp://guest:guest@{HOST}:{port}/"
+    return f"amqp://guest:{PASSWORD}@{HOST}:{port}/"
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, final
 
 from tests.brokers.binaries import binaries
+from tests.brokers.password import PASSWORD
 from tests.brokers.redis_server import HOST, free_port
 from tests.brokers.run import Servers, ready, runs
 
@@ -21,6 +22,7 @@ LOG: Final = "rabbitmq.log"
 _CONFIG: Final = """
 listeners.tcp.local = {host}:{port}
 loopback_users.guest = true
+default_pass = {password}
 num_acceptors.tcp = 2
 disk_free_limit.absolute = 1MB
 log.file.level = warning
@@ -64,7 +66,7 @@ class RabbitNode:
 
     @property
     def url(self) -> str:
-        return f"amqp://guest:guest@{HOST}:{self.port}/"
+        return f"amqp://guest:{PASSWORD}@{HOST}:{self.port}/"
 
     def start(self) -> None:
         self.pid = self.servers.start(
@@ -107,7 +109,7 @@ class RabbitNode:
 
     def _configure(self) -> None:
         home = self.servers.directory
-        (home / "rabbitmq.conf").write_text(_CONFIG.format(host=HOST, port=self.port))
+        (home / "rabbitmq.conf").write_text(_CONFIG.format(host=HOST, port=self.port, password=PASSWORD))
         (home / "enabled_plugins").write_text("[].\n")
         self.env = binaries().env | {
             "ERL_EPMD_ADDRESS": HOST,

@@ -58,7 +58,7 @@ async def test_redis_with_tls_and_a_password(private_redis: StartRedis) -> None:
 
 
 async def test_the_cluster_serves_every_slot(redis_cluster_url: str, namespace: str) -> None:
-    host, _, port = redis_cluster_url.removeprefix("redis://").partition(",")[0].partition(":")
+    host, _, port = redis_cluster_url.rpartition("@")[2].partition(",")[0].partition(":")
     cluster = redis.RedisCluster(host=host, port=int(port))
     async with cluster:
         await asyncio.gather(*(cluster.set(f"{namespace}{number}", number) for number in range(50)))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.brokers.fixtures import StartRedis
+from tests.brokers.password import with_password
 from tests.brokers.rabbit_node import RabbitNode
 from tests.crash.fleet import Fleet, Nursery, Site, sqlite_site
 
@@ -30,4 +31,6 @@ def fleet_on_servers(
 ) -> Fleet:
     """On a Redis of its own that keeps what it has answered, whatever happens to it, and on a RabbitMQ of its own."""
     redis = private_redis(appendfsync="always")
-    return Fleet(nursery, tmp_path, Site(redis.url, queue=private_rabbit.url, namespace=namespace))
+    return Fleet(
+        nursery, tmp_path, Site(with_password(redis.url), queue=private_rabbit.url, namespace=namespace)
+    )

@@ -22,6 +22,7 @@ from durable.backends import backend_for
 from durable.clock import SystemClock
 from durable.errors import StoreUnavailable
 from durable.protocols import DurableStore, Query
+from tests.brokers.password import PASSWORD
 from tests.crash import workflows
 from tests.crash.invariants import Ack, Evidence, Fault, Stored
 from tests.crash.ledger import Entry, append, read_ledger
@@ -295,7 +296,8 @@ class Fleet:
         return "\n".join(node.tail(1_000_000) for node in self.nodes)
 
     async def evidence(self, **more: Any) -> Evidence:
-        """Everything, read while no node works any more."""
+        """Everything, read while no node works any more. What the nodes have logged shows no password."""
+        assert PASSWORD not in self.logs()
         store = self.store()
         await store.open()
         try:

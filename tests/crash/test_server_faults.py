@@ -15,6 +15,7 @@ from typing import Any, final
 import pytest
 
 from tests.brokers.fixtures import StartRedis
+from tests.brokers.password import with_password
 from tests.brokers.rabbit_node import RabbitNode
 from tests.brokers.redis_server import RedisServer
 from tests.crash.chaos import Monkey, survives, worth_showing
@@ -33,7 +34,7 @@ async def test_nothing_is_lost_while_redis_rabbitmq_and_workers_are_ill_treated(
 ) -> None:
     plan = seed()
     redis = private_redis(appendfsync="always")
-    site = Site(redis.url, queue=private_rabbit.url, namespace=namespace)
+    site = Site(with_password(redis.url), queue=private_rabbit.url, namespace=namespace)
     fleet = Fleet(nursery, tmp_path, site)
     servers = ServerNemesis(fleet, redis, private_rabbit, random.Random(plan + 2), SERVER_FAULTS)
     workers = Monkey(fleet, random.Random(plan + 1), WORKER_FAULTS, workers=WORKERS)

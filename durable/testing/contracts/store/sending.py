@@ -49,7 +49,8 @@ class Sending(StoreSuite):
             parent_id=parent.id,
         )
         answer = await parent.commit(out=[Start(child)])
-        [bell] = answer.doorbells
+        # A store that starts it by a message of its own may ring twice: a doorbell is a hint.
+        [bell] = set(answer.doorbells)
         assert (bell.id, bell.workflow, bell.queue, bell.priority) == (child.id, "shipping", "mail", 4)
         stored = await row(store, child.id)
         assert (stored.state, stored.status) == (State.READY, ExecutionStatus.PENDING)
