@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, Protocol
 
 import pytest
+import redis
 
 from tests.brokers.binaries import binaries
 from tests.brokers.password import PASSWORD, with_password
@@ -45,6 +47,10 @@ class StartRedis(Protocol):
 def pytest_configure(config: pytest.Config) -> None:
     _TEMPORARY.mkdir(exist_ok=True)
     os.environ["TMPDIR"] = tempfile.tempdir = str(_TEMPORARY)  # no file of a test is outside the checkout
+    if (
+        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    ):  # in the background of a shell; children would inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "needs(*fixtures): brokers that the test asks for only when it runs")
     joined = Run.joined() if hasattr(config, "workerinput") else None
     config.stash[_RUN] = joined or Run.open()
@@ -100,6 +106,22 @@ def _shared_cluster(run: Run) -> list[int]:
     return run.once("cluster", start)
 
 
+def _shared_redis(run: Run) -> str:
+    def start() -> str:
+        with run.servers("redis") as servers:
+            return RedisServer(servers).url
+
+    return with_password(run.once("redis", start))
+
+
+def _forget(url: str, namespace: str) -> None:
+    """A Redis full of what tests have left is slow for each that looks at all of its keys."""
+    with redis.Redis.from_url(url) as connection:
+        keys = list(connection.scan_iter(match=f"{{{namespace}*", count=1000))
+        for first in range(0, len(keys), 1000):
+            connection.unlink(*keys[first : first + 1000])
+
+
 # ---- what tests ask for
 
 
@@ -112,11 +134,7 @@ def broker_run(pytestconfig: pytest.Config) -> Run:
 def redis_url(broker_run: Run) -> str:
     """A Redis that keeps what it is given, for all tests: keep to your `namespace`."""
 
-    def start() -> str:
-        with broker_run.servers("redis") as servers:
-            return RedisServer(servers).url
-
-    return _given("redis_url") or with_password(broker_run.once("redis", start))
+    return _given("redis_url") or _shared_redis(broker_run)
 
 
 @pytest.fixture(scope="session")
@@ -143,9 +161,14 @@ def amqp_url(broker_run: Run) -> str:
 
 
 @pytest.fixture
-def namespace() -> str:
-    """One that no other test has."""
-    return f"t{secrets.token_hex(6)}"
+def namespace(broker_run: Run) -> Iterator[str]:
+    """One that no other test has; the shared Redis forgets it when the test is over."""
+    name = f"t{secrets.token_hex(6)}"
+    yield name
+    if url := _given("redis_url"):
+        _forget(url, name)
+    elif broker_run.knows("redis"):
+        _forget(_shared_redis(broker_run), name)
 
 
 @pytest.fixture

@@ -145,6 +145,10 @@ class Run:
             answer: T = json.loads(kept.read_text())
             return answer
 
+    def knows(self, name: str) -> bool:
+        """Whether any process of the run has asked `once` for it."""
+        return (self.directory / f"{name}.json").exists()
+
     @contextlib.contextmanager
     def _locked(self, name: str) -> Iterator[None]:
         with locked(self.directory / f"{name}.lock"):

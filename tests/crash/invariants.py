@@ -364,10 +364,11 @@ def single_writer(e: Evidence) -> Iterator[str]:
         for ver in range(1, life.known_ver + 1):
             if ver not in acked and not any(c.ver == ver - 1 and c.may_be_applied for c in life.commits):
                 yield f"{id}: version {ver} was committed by nobody"
-        claim_by_nonce = {claim.nonce: claim for claim in life.claims}
         for ver, commit in acked.items():
-            mine = claim_by_nonce.get(commit.nonce)
-            if mine is None or mine.ver >= ver:
+            # A worker in doubt about a claim asks again under its nonce, and may be granted it anew.
+            granted = [claim for claim in life.claims if claim.nonce == commit.nonce and claim.ver < ver]
+            mine = max(granted, key=lambda claim: claim.ver, default=None)
+            if mine is None:
                 yield f"{id}: version {ver} was accepted without a claim"
                 continue
             for other in life.claims:

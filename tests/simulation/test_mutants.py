@@ -18,7 +18,7 @@ _MOST_SEEDS = 1000
 
 commit: Any = MemoryStore.commit
 go_on: Any = MemoryStore._go_on
-post: Any = MemoryStore._post
+post: Any = Tables.post
 
 
 async def no_fence(self: Any, execution_id: str, *, nonce: str, ver: int, op_id: str, batch: Any) -> Any:
@@ -55,7 +55,7 @@ def no_reaper(self: Any, live: Any) -> Any:
         pytest.param(MemoryStore, "commit", no_fence, id="no fence"),
         pytest.param(MemoryStore, "commit", commit_forgets_its_answer, id="commit not repeatable"),
         pytest.param(MemoryStore, "_go_on", blind_park, id="blind park"),
-        pytest.param(MemoryStore, "_post", no_dedupe, id="no dedupe"),
+        pytest.param(Tables, "post", no_dedupe, id="no dedupe"),
         pytest.param(Tables, "deserted", no_reaper, id="no reaper"),
     ],
 )
