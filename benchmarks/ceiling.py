@@ -14,9 +14,10 @@ from contextlib import asynccontextmanager
 
 from benchmarks.ceiling_local import MemoryStore, SqliteStore
 from benchmarks.ceiling_redis import open_redis
-from benchmarks.ceiling_writes import Store, accept, commit, complete, post
+from benchmarks.ceiling_writes import Store, accept, commit, complete, fire, park, post
 from benchmarks.figures import Figure, count
 from benchmarks.w1_throughput import increased
+from benchmarks.w4_sleepers import sleep_ms
 from benchmarks.worlds import CONCURRENCY, World
 
 FIGURES = tuple(
@@ -25,7 +26,10 @@ FIGURES = tuple(
         "w1: executions/s",
         "w2: p50 ms",
         "w3: p50 ms",
+        "w4: seconds over",
+        "w4: greatest lateness ms",
         "w5: seconds",
+        "w5: replay ms",
         "w6: steps ms",
         "w6: children ms",
     )
@@ -55,7 +59,8 @@ async def measure(world: World, scale: float) -> dict[str, float]:
             "w1: executions/s": await _w1(store, count(2000, scale)),
             "w2: p50 ms": await _w2(store, count(300, scale)),
             "w3: p50 ms": await _w3(store, count(200, scale)),
-            "w5: seconds": await _w5(store, count(2000, scale)),
+            **await _w4(store, count(5000, scale), sleep_ms(scale)),
+            **await _w5(store, count(2000, scale)),
             "w6: steps ms": await _w6_steps(store, count(200, scale)),
             "w6: children ms": await _w6_children(store, count(200, scale)),
         }
@@ -108,12 +113,40 @@ async def _w3(store: Store, executions: int) -> float:
     return statistics.median(seconds) * 1000
 
 
-async def _w5(store: Store, steps: int) -> float:
+async def _w4(store: Store, executions: int, milliseconds: int) -> dict[str, float]:
+    """The timers are stored; what wakes is told by the loop, which has them all."""
+    late: list[float] = []
+
+    async def sleep(n: int) -> None:
+        id = f"w4-{n}"
+        await store.write(accept(id, milliseconds))
+        due = time.perf_counter() + milliseconds / 1000
+        await store.write(park(id, due))
+        await asyncio.sleep(due - time.perf_counter())
+        late.append(time.perf_counter() - due)
+        await store.write(fire(id), commit(id, "sleep", None), complete(id, milliseconds))
+
     began = time.perf_counter()
-    await _execution(store, "w5", steps, 0)
+    await asyncio.gather(*(sleep(n) for n in range(executions)))
     seconds = time.perf_counter() - began
-    assert await store.result("w5") == steps
-    return seconds
+    assert await store.result("w4-0") == milliseconds
+    return {"w4: seconds over": seconds - milliseconds / 1000, "w4: greatest lateness ms": max(late) * 1000}
+
+
+async def _w5(store: Store, steps: int) -> dict[str, float]:
+    began = time.perf_counter()
+    await store.write(accept("w5", 0))
+    n = 0
+    for step in range(steps):
+        n = (await increased(n))["n"]
+        await store.write(commit("w5", f"increase#{step}", {"n": n}))
+    seconds = time.perf_counter() - began
+    began = time.perf_counter()
+    history = await store.history("w5")
+    await store.write(commit("w5", "wait", None), complete("w5", n))
+    replay = time.perf_counter() - began
+    assert (len(history), await store.result("w5")) == (steps, steps)
+    return {"w5: seconds": seconds, "w5: replay ms": replay * 1000}
 
 
 async def _w6_steps(store: Store, width: int) -> float:

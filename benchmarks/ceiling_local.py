@@ -8,17 +8,19 @@ import sqlite3
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import final
+from typing import cast, final
 
 from pydantic_core import from_json
 from typing_extensions import override
 
-from benchmarks.ceiling_writes import ACCEPT, COMMIT, POST, Store, Write
+from benchmarks.ceiling_writes import ACCEPT, COMMIT, FIRE, PARK, POST, Store, Write
 
 _SCHEMA = """
 CREATE TABLE executions (id TEXT PRIMARY KEY, fence TEXT, input BLOB, result BLOB) WITHOUT ROWID;
 CREATE TABLE checkpoints (execution_id TEXT, step_id TEXT, value BLOB, PRIMARY KEY (execution_id, step_id))
     WITHOUT ROWID;
+CREATE TABLE timers (execution_id TEXT PRIMARY KEY, wake_at REAL) WITHOUT ROWID;
+CREATE INDEX timers_by_instant ON timers (wake_at);
 CREATE TABLE signals (seq INTEGER PRIMARY KEY, execution_id TEXT, payload BLOB);
 """
 
@@ -29,7 +31,8 @@ class MemoryStore(Store):
 
     def __init__(self) -> None:
         self._executions: dict[object, dict[str, object]] = {}
-        self._checkpoints: dict[tuple[object, object], object] = {}
+        self._checkpoints: dict[object, dict[object, object]] = {}
+        self._timers: dict[object, object] = {}
         self._signals: list[object] = []
 
     @override
@@ -42,9 +45,15 @@ class MemoryStore(Store):
             elif statement is COMMIT:
                 step_id, value, id, fence = about
                 assert self._executions[id]["fence"] == fence
-                self._checkpoints[id, step_id] = value
+                self._checkpoints.setdefault(id, {})[step_id] = value
             elif statement is POST:
                 self._signals.append(about)
+            elif statement is PARK:
+                wake_at, id, fence = about
+                assert self._executions[id]["fence"] == fence
+                self._timers[id] = wake_at
+            elif statement is FIRE:
+                del self._timers[about[0]]
             else:
                 result, id, fence = about
                 assert self._executions[id]["fence"] == fence
@@ -55,6 +64,10 @@ class MemoryStore(Store):
         result = self._executions[id]["result"]
         assert isinstance(result, bytes)
         return from_json(result)
+
+    @override
+    async def history(self, id: str) -> Sequence[object]:
+        return [from_json(cast("bytes", value)) for value in self._checkpoints[id].values()]
 
 
 @final
@@ -80,6 +93,12 @@ class SqliteStore(Store):
     async def result(self, id: str) -> object:
         with sqlite3.connect(self._path) as db:
             return from_json(db.execute("SELECT result FROM executions WHERE id = ?", (id,)).fetchone()[0])
+
+    @override
+    async def history(self, id: str) -> Sequence[object]:
+        with sqlite3.connect(self._path) as db:
+            found = db.execute("SELECT value FROM checkpoints WHERE execution_id = ?", (id,))
+            return [from_json(value) for (value,) in found]
 
     def close(self) -> None:
         self._waiting.put(None)

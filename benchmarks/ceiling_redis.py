@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import cast, final
 from urllib.parse import unquote, urlsplit
@@ -18,7 +18,7 @@ from pamqp.common import FieldTable
 from pydantic_core import from_json
 from typing_extensions import override
 
-from benchmarks.ceiling_writes import ACCEPT, COMMIT, FENCE, POST, Store, Write
+from benchmarks.ceiling_writes import ACCEPT, COMMIT, FENCE, FIRE, PARK, POST, Store, Write
 from benchmarks.worlds import Place
 
 _ACCEPT = """
@@ -28,17 +28,23 @@ return 1
 """
 _ADVANCE = """
 if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] then return 0 end
-if #ARGV > 2 then redis.call('HSET', KEYS[2], unpack(ARGV, 3)) end
+if KEYS[3] and redis.call('ZREM', KEYS[3], ARGV[3]) == 0 then return 0 end
+if #ARGV > 3 then redis.call('HSET', KEYS[2], unpack(ARGV, 4)) end
 if ARGV[2] ~= '' then redis.call('HSET', KEYS[1], 'result', ARGV[2]) end
 return 1
 """
-"""Any number of commits, and the completion when there is a result."""
+"""Any number of commits, the completion when there is a result, and the end of a timer when its key is given."""
+_PARK = """
+if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] then return 0 end
+redis.call('ZADD', KEYS[2], ARGV[3], ARGV[2])
+return 1
+"""
 _POST = """
 redis.call('RPUSH', KEYS[1], ARGV[1])
 return 1
 """
 
-_SHAS = {source: hashlib.sha1(source.encode()).hexdigest() for source in (_ACCEPT, _ADVANCE, _POST)}
+_SHAS = {source: hashlib.sha1(source.encode()).hexdigest() for source in (_ACCEPT, _ADVANCE, _PARK, _POST)}
 
 
 def _pack(*command: str | bytes | int) -> bytes:
@@ -120,20 +126,36 @@ class RedisStore(Store):
         elif statement is POST:
             id, payload = cast("tuple[str, bytes]", about)
             assert await self._run(_POST, self._key("s", id), payload) == 1
+        elif statement is PARK:
+            wake_at, id, fence = cast("tuple[float, str, str]", about)
+            keys = (self._key("x", id), f"{self._prefix}timers")
+            assert await self._run(_PARK, *keys, fence, id, str(wake_at), keys=2) == 1
         else:
-            result, steps = b"", list[str | bytes]()
-            for statement, about in writes:
-                if statement is COMMIT:
-                    step_id, value, id, _ = cast("tuple[str, bytes, str, str]", about)
-                    steps += (step_id, value)
-                else:
-                    result, id, _ = cast("tuple[bytes, str, str]", about)
-            keys = (self._key("x", id), self._key("h", id))
-            assert await self._run(_ADVANCE, *keys, FENCE, result, *steps, keys=2) == 1
+            await self._advance(writes)
+
+    async def _advance(self, writes: Sequence[Write]) -> None:
+        """What one execution writes together: the end of its timer, commits, the completion."""
+        result, steps, timers = b"", list[str | bytes](), list[str]()
+        for statement, about in writes:
+            if statement is COMMIT:
+                step_id, value, id, _ = cast("tuple[str, bytes, str, str]", about)
+                steps += (step_id, value)
+            elif statement is FIRE:
+                (id,) = cast("tuple[str]", about)
+                timers = [f"{self._prefix}timers"]
+            else:
+                result, id, _ = cast("tuple[bytes, str, str]", about)
+        keys = (self._key("x", id), self._key("h", id), *timers)
+        assert await self._run(_ADVANCE, *keys, FENCE, result, id, *steps, keys=len(keys)) == 1
 
     @override
     async def result(self, id: str) -> object:
         return from_json(cast("bytes", await self._pipe.send(_pack("HGET", self._key("x", id), "result"))))
+
+    @override
+    async def history(self, id: str) -> Sequence[object]:
+        found = cast("list[bytes]", await self._pipe.send(_pack("HGETALL", self._key("h", id))))
+        return [from_json(value) for value in found[1::2]]
 
     def _key(self, letter: str, id: str) -> str:
         return f"{self._prefix}{letter}:{id}"

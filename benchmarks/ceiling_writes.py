@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from pydantic_core import to_json
@@ -9,7 +10,7 @@ from pydantic_core import to_json
 FENCE = "fence"
 
 Write = tuple[str, tuple[object, ...]]
-"""A statement, and what it is about. Memory and Redis understand the same four."""
+"""A statement, and what it is about. Memory and Redis understand the same six."""
 
 ACCEPT = "INSERT INTO executions (id, fence, input) VALUES (?, ?, ?)"
 COMMIT = (
@@ -17,6 +18,8 @@ COMMIT = (
     "SELECT id, ?, ? FROM executions WHERE id = ? AND fence = ?"
 )
 POST = "INSERT INTO signals (execution_id, payload) VALUES (?, ?)"
+PARK = "INSERT INTO timers (execution_id, wake_at) SELECT id, ? FROM executions WHERE id = ? AND fence = ?"
+FIRE = "DELETE FROM timers WHERE execution_id = ?"
 COMPLETE = "UPDATE executions SET result = ? WHERE id = ? AND fence = ?"
 
 
@@ -32,6 +35,14 @@ def post(id: str, payload: object) -> Write:
     return POST, (id, to_json(payload))
 
 
+def park(id: str, wake_at: float) -> Write:
+    return PARK, (wake_at, id, FENCE)
+
+
+def fire(id: str) -> Write:
+    return FIRE, (id,)
+
+
 def complete(id: str, result: object) -> Write:
     return COMPLETE, (to_json(result), id, FENCE)
 
@@ -42,3 +53,7 @@ class Store(Protocol):
         ...
 
     async def result(self, id: str) -> object: ...
+
+    async def history(self, id: str) -> Sequence[object]:
+        """The values of all its checkpoints."""
+        ...

@@ -10,6 +10,8 @@ REDIS = ("redis", "redis+rabbitmq")
 SHARED = ("sqlite-full", "sqlite-normal", *REDIS)
 """Those that several processes can work on."""
 BACKENDS = ("memory", *SHARED)
+CONTRIBUTED = ("postgresql",)
+"""Those of contributed packages: measured where they are asked for by name, and without a ceiling."""
 
 Limits = Mapping[str, float]
 """Backend -> limit."""
@@ -24,6 +26,12 @@ class Figure:
     must: Limits = field(default_factory=dict[str, float])
     goal: Limits = field(default_factory=dict[str, float])
     limits_are_shares: bool = False
+    ratios: Mapping[str, Mapping[str, tuple[float | None, float]]] = field(
+        default_factory=dict[str, Mapping[str, tuple[float | None, float]]]
+    )
+    """Backend -> peer -> how many times better we must be, and want to be."""
+    is_compared: bool = True
+    """Whether one is better than another for it: else it says how to read the others."""
 
     def meets(self, value: float, limit: float) -> bool:
         return value >= limit if self.higher_is_better or self.limits_are_shares else value <= limit

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 
 from benchmarks.figures import BACKENDS, Figure, count, on
-from benchmarks.worlds import World, memory_mb
+from benchmarks.worlds import World, memory_mb, until_counted
 from durable import Context, Durable, ExecutionStatus, workflow
 
-FIGURES = (Figure("RSS MB", must=on(BACKENDS, 300), goal=on(BACKENDS, 300)), Figure("without them MB"))
+FIGURES = (
+    Figure("RSS MB", must=on(BACKENDS, 300), goal=on(BACKENDS, 300)),
+    Figure("without them MB", is_compared=False),
+    Figure("KB each"),
+)
 
 
 @workflow
@@ -21,14 +25,14 @@ async def measure(world: World, scale: float) -> dict[str, float]:
     executions = count(10_000, scale)
     async with world.durable(long_sleeper) as durable:
         before = memory_mb()
-        for first in range(0, executions, 500):
-            numbers = range(first, min(first + 500, executions))
-            await asyncio.gather(*(durable.start(long_sleeper, n) for n in numbers))
-        async with asyncio.timeout(300):
-            while not await _all_sleep(durable, executions):  # noqa: ASYNC110 - the store has no event for it
-                await asyncio.sleep(0.05)
-        return {"RSS MB": memory_mb(), "without them MB": before}
+        await all_asleep(durable, executions)
+        after = memory_mb()
+    return {"RSS MB": after, "without them MB": before, "KB each": (after - before) * 1024 / executions}
 
 
-async def _all_sleep(durable: Durable, executions: int) -> bool:
-    return (await durable.operator.counts())[ExecutionStatus.SLEEPING] == executions
+async def all_asleep(durable: Durable, executions: int) -> None:
+    """Start so many, and come back when all of them sleep."""
+    for first in range(0, executions, 500):
+        numbers = range(first, min(first + 500, executions))
+        await asyncio.gather(*(durable.start(long_sleeper, n) for n in numbers))
+    await until_counted(durable, ExecutionStatus.SLEEPING, executions)

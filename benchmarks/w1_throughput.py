@@ -16,6 +16,12 @@ FIGURES = (
         limits_are_shares=True,
         must=on(("sqlite-full", *REDIS), 0.12),
         goal={"memory": 0.20, "sqlite-full": 0.28} | on(REDIS, 0.24),
+        ratios={
+            "memory": {"runner-memory": (0.8, 1.5)},
+            "sqlite-full": {"dbos-sqlite": (30, 70)},
+            "redis": {"runner-redis+rabbitmq": (2.5, 5), "restate": (None, 13)},
+            "redis+rabbitmq": {"runner-redis+rabbitmq": (2, 4)},
+        },
     ),
 )
 

@@ -30,9 +30,13 @@ async def sleeper(ctx: Context, milliseconds: int) -> int:
     return milliseconds
 
 
+def sleep_ms(scale: float) -> int:
+    return max(50, round(SLEEP_MS * min(1.0, 10 * scale)))
+
+
 async def measure(world: World, scale: float) -> dict[str, float]:
     executions = count(5000, scale)
-    milliseconds = max(50, round(SLEEP_MS * min(1.0, 10 * scale)))
+    milliseconds = sleep_ms(scale)
     _asked.clear()
     _woke.clear()
     async with world.durable(sleeper) as durable:

@@ -8,19 +8,19 @@ import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from tempfile import TemporaryDirectory, TemporaryFile
+from typing import IO, Any
 from uuid import uuid4
 
-from benchmarks.servers import amqp_url, broker_run, redis_url
+from benchmarks.servers import amqp_url, broker_run, postgres_url, redis_url
 from durable import Durable, ExecutionStatus, Handle
 from durable.workflow import AnyWorkflow
 
 CONCURRENCY = 100
-_ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[1]
 _PATIENCE = 300.0
 """Seconds after which another process that says nothing has failed."""
 
@@ -42,13 +42,13 @@ class Place:
         return cls(**json.loads(text))
 
     def durable(self, *workflows: AnyWorkflow, **settings: Any) -> Durable:
-        return Durable(
-            workflows,
-            store=self.store,
-            queue=self.queue,
-            namespace=self.namespace,
-            **{"concurrency": CONCURRENCY, **settings},
-        )
+        mine = {
+            "store": self.store,
+            "queue": self.queue,
+            "namespace": self.namespace,
+            "concurrency": CONCURRENCY,
+        }
+        return Durable(workflows, **{**mine, **settings})
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,10 @@ class World:
         """Whether other processes can work on its store."""
         return self.backend != "memory"
 
+    @property
+    def has_redis(self) -> bool:
+        return self.backend.startswith("redis")
+
     def durable(self, *workflows: AnyWorkflow, **settings: Any) -> Durable:
         return self.place.durable(*workflows, **settings)
 
@@ -77,6 +81,10 @@ def world(backend: str) -> Iterator[World]:
         with broker_run() as run, redis_url(run) as store:
             queue = amqp_url(run) if "rabbitmq" in backend else None
             yield World(backend, Place(store, queue, f"bench-{uuid4().hex[:12]}"), Path())
+        return
+    if backend == "postgresql":
+        with broker_run() as run, postgres_url(run) as store:
+            yield World(backend, Place(store), Path())
         return
     with TemporaryDirectory(prefix="durable-bench-") as name:
         directory = Path(name)
@@ -94,28 +102,62 @@ async def until_waiting(handle: Handle[Any]) -> None:
             status = await handle.status()
 
 
-class Process:
-    """Another process of ours, which answers in lines of JSON and ends when its standard input does."""
+async def until_counted(durable: Durable, status: ExecutionStatus, executions: int) -> int:
+    """Come back when so many executions have the status, and say how many there are."""
+    async with asyncio.timeout(_PATIENCE):
+        while True:
+            counted = (await durable.operator.counts()).get(status, 0)
+            if counted >= executions:
+                return counted
+            await asyncio.sleep(0.01)
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+
+class ProcessFailed(Exception):
+    """Another process ended, or said nothing in time; the message has the last line of its complaints."""
+
+    def __init__(self, what: str, complaints: str) -> None:
+        super().__init__(f"{what}; {(complaints.splitlines() or ['it complained of nothing'])[-1]}")
+        self.complaints = complaints
+
+
+class Process:
+    """Another process, which answers in lines of JSON and ends when its standard input does."""
+
+    def __init__(self, process: asyncio.subprocess.Process, complaints: IO[bytes]) -> None:
         self._process = process
+        self._complaints = complaints
 
     async def says(self) -> Any:
-        """The next thing that it says."""
+        """The next thing that it says. Raises: `ProcessFailed`."""
         assert self._process.stdout is not None
-        line = await asyncio.wait_for(self._process.stdout.readline(), _PATIENCE)
-        assert line, f"the process ended with {await self._process.wait()} and said nothing"
+        try:
+            line = await asyncio.wait_for(self._process.stdout.readline(), _PATIENCE)
+        except TimeoutError:
+            raise ProcessFailed(f"it said nothing for {_PATIENCE:g} s", self._complained()) from None
+        if not line:
+            raise ProcessFailed(f"it ended with {await self._process.wait()}", self._complained())
         return json.loads(line)
 
-    def go(self) -> None:
+    def go(self, word: str = "go") -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(b"go\n")
+        self._process.stdin.write(f"{word}\n".encode())
+
+    def _complained(self) -> str:
+        self._complaints.seek(0)
+        return self._complaints.read().decode(errors="replace").strip()
 
     async def kill(self) -> None:
         """`kill -9`; it is gone when this returns."""
         if self._process.returncode is None:
             self._process.send_signal(signal.SIGKILL)
         await self._process.wait()
+
+    async def interrupt(self) -> None:
+        """As Ctrl-C does; come back when it has cleared up, or had its time to."""
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGINT)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._process.wait(), 30)
 
     async def ended(self) -> int:
         return await asyncio.wait_for(self._process.wait(), _PATIENCE)
@@ -124,18 +166,26 @@ class Process:
 @asynccontextmanager
 async def process(module: str, *args: object) -> AsyncIterator[Process]:
     """`python -m <module> <args>`; killed on the way out."""
-    started = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", module, *map(str, args)),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        cwd=_ROOT,
-    )
-    other = Process(started)
-    try:
-        yield other
-    finally:
-        await other.kill()
+    async with program(sys.executable, "-m", module, *map(str, args), cwd=ROOT) as started:
+        yield started
+
+
+@asynccontextmanager
+async def program(*command: str, cwd: Path) -> AsyncIterator[Process]:
+    """A command; killed on the way out."""
+    with TemporaryFile() as complaints:
+        started = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=complaints,
+            cwd=cwd,
+        )
+        other = Process(started, complaints)
+        try:
+            yield other
+        finally:
+            await other.kill()
 
 
 def say(answer: object) -> None:
