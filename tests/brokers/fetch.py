@@ -1,4 +1,4 @@
-"""Redis and RabbitMQ from the distribution's own archive into a directory of the checkout, without root.
+"""Programs from the distribution's own archive into a directory of the checkout, without root.
 
 For Debian and those that descend from it. apt checks the signatures as ever; its state is private, so that no package
 is installed, no service is started and nothing outside the directory changes.
@@ -11,34 +11,50 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from tests.brokers.run import BROKERS, locked
 
-FETCHED: Final = BROKERS / "fetched"
-_WANTED: Final = ("redis-server", "rabbitmq-server")
-# Taken for absent although they may be there, in part or for root alone.
-_OURS: Final = re.compile(
-    r"^Package: (erlang-|redis|rabbitmq-|libjemalloc|liblzf|libsctp|socat)", re.MULTILINE
-)
 _DEPENDS: Final = re.compile(r"^(Pre-)?Depends: .*\n", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Packages that are fetched together into a tree of their own."""
+
+    name: str
+    packages: Sequence[str]
+    ours: re.Pattern[str]
+    """The packages that are taken for absent although they may be there, in part or for root alone."""
+
+    @property
+    def root(self) -> Path:
+        return BROKERS / self.name
+
+
+BROKER_BUNDLE: Final = Bundle(
+    "fetched",
+    ("redis-server", "rabbitmq-server"),
+    re.compile(r"^Package: (erlang-|redis|rabbitmq-|libjemalloc|liblzf|libsctp|socat)", re.MULTILINE),
+)
 
 
 def can_fetch() -> bool:
     return all(map(shutil.which, ("apt-get", "dpkg", "dpkg-deb")))
 
 
-def fetched() -> Path:
-    """The root of a tree with the brokers in it, which is fetched if it is not there yet: 35 MB, a few seconds.
+def fetched(bundle: Bundle = BROKER_BUNDLE) -> Path:
+    """The root of a tree with the programs in it, which is fetched if it is not there yet: in a few seconds.
 
     Raises: `subprocess.CalledProcessError` or `TimeoutExpired` when apt cannot.
     """
     BROKERS.mkdir(exist_ok=True)
     with locked(BROKERS / "fetch.lock"):
-        if not FETCHED.exists():
-            _fetch(BROKERS / "fetching")
-    return FETCHED
+        if not bundle.root.exists():
+            _fetch(bundle, BROKERS / "fetching")
+    return bundle.root
 
 
 def env(root: Path) -> dict[str, str]:
@@ -49,12 +65,12 @@ def env(root: Path) -> dict[str, str]:
     return {"PATH": f"{root / 'usr/bin'}:/usr/bin:/bin", "LD_LIBRARY_PATH": ":".join(libraries)}
 
 
-def _fetch(directory: Path) -> None:
+def _fetch(bundle: Bundle, directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
     for each in ("lists/partial", "archives/partial", "root"):
         (directory / each).mkdir(parents=True)
     status = directory / "status"
-    status.write_text(_without_ours(Path("/var/lib/dpkg/status")))
+    status.write_text(_without(bundle, Path("/var/lib/dpkg/status")))
     apt: dict[str, str | Path] = {
         "APT::Sandbox::User": "root",
         "Debug::NoLocking": "true",
@@ -70,21 +86,31 @@ def _fetch(directory: Path) -> None:
         "Acquire::Retries": "2",
     }
     _run("apt-get", "update", options=apt)
-    _run("apt-get", "install", "--yes", "--download-only", "--no-install-recommends", *_WANTED, options=apt)
+    _run(
+        "apt-get",
+        "install",
+        "--yes",
+        "--download-only",
+        "--no-install-recommends",
+        *bundle.packages,
+        options=apt,
+    )
     root = directory / "root"
     for package in sorted((directory / "archives").glob("*.deb")):
         _run("dpkg-deb", "--extract", package, root)
     for script in root.glob("usr/lib/erlang/**/bin/erl"):
         if script.is_file() and not script.is_symlink():
-            script.write_text(script.read_text().replace("/usr/lib/erlang", str(FETCHED / "usr/lib/erlang")))
-    root.rename(FETCHED)
+            script.write_text(
+                script.read_text().replace("/usr/lib/erlang", str(bundle.root / "usr/lib/erlang"))
+            )
+    root.rename(bundle.root)
     shutil.rmtree(directory)
 
 
-def _without_ours(status: Path) -> str:
-    """What is installed but the brokers, by a list in which nothing that is installed could miss them."""
+def _without(bundle: Bundle, status: Path) -> str:
+    """What is installed but the bundle's own, by a list in which nothing that is installed could miss them."""
     packages = status.read_text().split("\n\n") if status.exists() else []
-    return "\n\n".join(_DEPENDS.sub("", each) for each in packages if not _OURS.search(each))
+    return "\n\n".join(_DEPENDS.sub("", each) for each in packages if not bundle.ours.search(each))
 
 
 def _run(*command: str | Path, options: Mapping[str, str | Path] | None = None) -> None:

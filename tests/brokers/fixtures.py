@@ -19,6 +19,7 @@ import redis
 
 from tests.brokers.binaries import binaries
 from tests.brokers.password import PASSWORD, with_password
+from tests.brokers.postgres_server import PostgresServer, database, programs, server_url
 from tests.brokers.rabbit_node import LOG, RabbitNode, rabbitmqctl, wait_for_amqp
 from tests.brokers.redis_server import HOST, RedisServer, cluster_url, redis_cluster, wait_for_cluster
 from tests.brokers.run import CHECKOUT, Run
@@ -27,8 +28,10 @@ _VARIABLES: Final = {
     "redis_url": "DURABLE_TEST_REDIS_URL",
     "redis_cluster_url": "DURABLE_TEST_REDIS_CLUSTER_URL",
     "amqp_url": "DURABLE_TEST_AMQP_URL",
+    "postgres_url": "DURABLE_TEST_POSTGRES_URL",
 }
-_PRIVATE: Final = ("private_redis", "private_redis_cluster", "private_rabbit")
+_PRIVATE: Final = ("private_redis", "private_redis_cluster", "private_rabbit", "private_postgres")
+_POSTGRES: Final = frozenset(["postgres_url", "private_postgres"])
 _EXPIRY: Final = ("set_policy", "expiry", "^t[0-9a-f]{12}-", '{"expires":10000}', "--apply-to", "queues")
 """The queues of a behaviour test's namespaces go when it has gone, for hundreds of them would slow the node."""
 _TEMPORARY: Final = CHECKOUT / ".tmp"
@@ -45,6 +48,8 @@ class StartRedis(Protocol):
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if _RUN in config.stash:  # two conftest.py have this hook
+        return
     _TEMPORARY.mkdir(exist_ok=True)
     os.environ["TMPDIR"] = tempfile.tempdir = str(_TEMPORARY)  # no file of a test is outside the checkout
     if (
@@ -68,8 +73,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     run = session.config.stash[_RUN]
     needed = {name for item in session.items for name in _needs(item)}
     with contextlib.suppress(RuntimeError):  # the fixtures raise it again, in the tests that need them
-        if needed:
+        if needed - _POSTGRES:
             binaries()
+        if needed & _POSTGRES:
+            programs()
+        if "postgres_url" in needed:
+            _shared_postgres(run)
         if "amqp_url" in needed:
             _shared_rabbit(run)
         if "redis_cluster_url" in needed:
@@ -104,6 +113,14 @@ def _shared_cluster(run: Run) -> list[int]:
             return [node.port for node in redis_cluster(servers)]
 
     return run.once("cluster", start)
+
+
+def _shared_postgres(run: Run) -> str:
+    def start() -> int:
+        with run.servers("postgres") as servers:
+            return PostgresServer(servers, fsync="off").port
+
+    return server_url(run.once("postgres", start))
 
 
 def _shared_redis(run: Run) -> str:
@@ -160,6 +177,13 @@ def amqp_url(broker_run: Run) -> str:
     return f"amqp://guest:{PASSWORD}@{HOST}:{port}/"
 
 
+@pytest.fixture(scope="session")
+def postgres_url(broker_run: Run) -> Iterator[str]:
+    """A database of PostgreSQL for the tests of this process: keep to your `namespace`."""
+    with database(_given("postgres_url") or _shared_postgres(broker_run)) as url:
+        yield url
+
+
 @pytest.fixture
 def namespace(broker_run: Run) -> Iterator[str]:
     """One that no other test has; the shared Redis forgets it when the test is over."""
@@ -184,6 +208,16 @@ def private_redis(broker_run: Run) -> Iterator[StartRedis]:
     yield start
     for end in ends:
         end()
+
+
+@pytest.fixture
+def private_postgres(broker_run: Run) -> Iterator[PostgresServer]:
+    """A PostgreSQL that is the test's own."""
+    servers = broker_run.servers("private-postgres")
+    try:
+        yield PostgresServer(servers)
+    finally:
+        servers.end()
 
 
 @pytest.fixture

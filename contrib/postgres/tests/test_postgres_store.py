@@ -1,0 +1,184 @@
+"""What is PostgreSQL's own: URLs, the schema and its versions, texts, lost connections, transactions of others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import pytest
+
+from durable import ConfigurationError, Context, Durable, OutcomeUnknown, StoreUnavailable, workflow
+from durable.backends import backend_for
+from durable.clock import SystemClock
+from durable.protocols import Created, Message, MessageKind, NewExecution, Posted
+from durable_postgres import PostgresStore
+from durable_postgres.texts import given, stored
+from tests.brokers.postgres_server import PostgresServer, database
+
+CUT_WHO_WAITS = """
+    DO $$ BEGIN
+        WHILE NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock') LOOP
+            PERFORM pg_sleep(0.01), pg_stat_clear_snapshot();
+        END LOOP;
+        PERFORM pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock';
+    END $$
+"""
+
+
+@asynccontextmanager
+async def session(url: str) -> AsyncIterator[Any]:
+    connection = await asyncpg.connect(url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def opened(url: str, namespace: str, **options: Any) -> AsyncIterator[PostgresStore]:
+    store = PostgresStore(url, namespace, **options)
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def order(id: str) -> NewExecution:
+    return NewExecution(id, "order", "1", b"{}")
+
+
+def signal(id: str) -> Message:
+    return Message(id, MessageKind.SIGNAL, "go")
+
+
+# -- URLs
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
+async def test_a_url_is_found_by_its_scheme_and_keeps_an_execution(
+    postgres_url: str, namespace: str, scheme: str
+) -> None:
+    @workflow
+    async def greet(ctx: Context, name: str) -> str:
+        return await ctx.step("greet", lambda: f"hello, {name}")
+
+    url = f"{scheme}://{postgres_url.partition('://')[2]}"
+    async with Durable([greet], store=url, queue=url, namespace=namespace) as durable:
+        assert await durable.start_and_wait(greet, "ada", timeout=20) == "hello, ada"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://",
+        "postgresql:///shop",
+        "postgresql://localhost",
+        "postgresql://localhost/",
+        "postgresql://localhost/a/b",
+        "postgresql://localhost:port/shop",
+        "postgresql://localhost/shop#part",
+        "postgresql://localhost/shop?fsync=off",
+    ],
+)
+def test_a_url_that_means_nothing_is_refused(url: str) -> None:
+    for opener in (backend_for(url).open_store, backend_for(url).open_queue, backend_for(url).open_bus):
+        assert opener is not None
+        with pytest.raises(ConfigurationError):
+            opener(url, namespace="default", clock=SystemClock())
+
+
+async def test_a_server_that_is_not_there_is_named_without_its_password() -> None:
+    store = PostgresStore("postgresql://me:hush@127.0.0.1:1/shop")
+    with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:1/shop") as caught:
+        await store.open()
+    assert "hush" not in str(caught.value)
+
+
+# -- the schema
+
+
+async def test_a_schema_of_another_application_is_left_as_it_was(postgres_url: str) -> None:
+    with database(postgres_url) as url:
+        async with session(url) as db:
+            await db.execute("CREATE SCHEMA durable; CREATE TABLE durable.goods (n int)")
+            with pytest.raises(StoreUnavailable, match="another application"):
+                await PostgresStore(url).open()
+            tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'durable'"
+            assert await db.fetchval(tables) == 1
+
+
+async def test_a_newer_schema_is_not_written_by_an_older_process(postgres_url: str) -> None:
+    with database(postgres_url) as url:
+        async with opened(url, "n"), session(url) as db:
+            await db.execute("UPDATE durable.meta SET version = 99")
+            async with opened(url, "n"):
+                pass
+            await db.execute("UPDATE durable.meta SET min_writer = 99")
+            with pytest.raises(StoreUnavailable, match="newer"):
+                await PostgresStore(url).open()
+
+
+async def test_many_that_come_first_make_one_schema(postgres_url: str) -> None:
+    with database(postgres_url) as url:
+        stores = [PostgresStore(url, f"n{number % 2}") for number in range(6)]
+        await asyncio.gather(*(store.open() for store in stores))
+        assert isinstance(await stores[0].create(order("a"), op_id="1"), Created)
+        assert await stores[2].get("a") == await stores[0].get("a")
+        assert await stores[1].get("a") is None
+        await asyncio.gather(*(store.close() for store in stores))
+
+
+# -- texts
+
+
+@pytest.mark.parametrize("text", ["", "plain", "\0", "\1", "\1\1", "\1\2", "a\0\1b\1\0", "\0\0"])
+def test_a_text_comes_back_as_it_was(text: str) -> None:
+    assert "\0" not in stored(text)
+    assert given(stored(text)) == text
+
+
+def test_texts_are_ordered_as_before() -> None:
+    texts = ["", "\0", "\0\0", "\0\1", "\1", "\1\0", "\1\1", "\2", "a", "a\0", "a\1", "b"]
+    assert sorted(texts, key=stored) == texts
+
+
+# -- what goes wrong
+
+
+async def test_a_lost_connection_is_an_unknown_outcome_and_then_the_same_answer(
+    private_postgres: PostgresServer,
+) -> None:
+    url = private_postgres.url
+    async with opened(url, "n", patience_s=30) as store, session(url) as db:
+        await store.create(order("a"), op_id="1")
+        async with db.transaction():
+            await db.execute("SELECT n FROM durable.executions FOR UPDATE")
+            post = asyncio.create_task(store.post("a", signal("m")))
+            async with session(url) as other:
+                await other.execute(CUT_WHO_WAITS)
+            with pytest.raises(OutcomeUnknown):
+                await post
+        assert isinstance(await store.post("a", signal("m")), Posted)
+
+
+async def test_a_row_that_is_held_for_too_long_is_no_hang(postgres_url: str, namespace: str) -> None:
+    async with opened(postgres_url, namespace, patience_s=0.3) as store, session(postgres_url) as db:
+        await store.create(order("a"), op_id="1")
+        async with db.transaction():
+            await db.execute("SELECT n FROM durable.executions WHERE id = 'a' FOR UPDATE")
+            with pytest.raises(StoreUnavailable, match="57014"):
+                await store.post("a", signal("m"))
+        assert isinstance(await store.post("a", signal("m")), Posted)
+
+
+async def test_reads_outlive_a_server_that_is_started_again(private_postgres: PostgresServer) -> None:
+    async with opened(private_postgres.url, "n") as store:
+        await store.create(order("a"), op_id="1")
+        await asyncio.to_thread(private_postgres.restart)
+        assert await store.get("a") is not None
+        assert await store.check() == []
+        await asyncio.to_thread(store.beat, "w", ttl_ms=1000)
