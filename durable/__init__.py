@@ -15,6 +15,7 @@
 Backends implement the three ports of `durable.protocols`. Tests use `durable.testing`.
 """
 
+from durable._version import __version__ as __version__
 from durable.app import Durable
 from durable.calendar import Cron, Every
 from durable.context import Branch, Context
@@ -49,6 +50,7 @@ from durable.errors import (
     StoreUnavailable,
     UnknownWorkflow,
     WaitTimeout,
+    WorkerNotFound,
     WrongStatus,
 )
 from durable.flow_control import Batch, Concurrency, Debounce, RateLimit, Throttle
@@ -57,6 +59,7 @@ from durable.history import History
 from durable.models import (
     AuditEntry,
     Cause,
+    CurrentWork,
     ErrorRecord,
     Execution,
     ExecutionDetail,
@@ -67,6 +70,7 @@ from durable.models import (
     Schedule,
     SignalRecord,
     StepRecord,
+    WorkerRecord,
     WorkflowInfo,
 )
 from durable.operator import Operator
@@ -74,8 +78,6 @@ from durable.retry import Retry
 from durable.signals import Completed, Event, On, Received, Signal, TimedOut
 from durable.steps import Step, StepInfo, current_step, step
 from durable.workflow import Workflow, workflow
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AuditEntry",
@@ -88,6 +90,7 @@ __all__ = [
     "ConfigurationError",
     "Context",
     "Cron",
+    "CurrentWork",
     "Debounce",
     "Durable",
     "DurableError",
@@ -142,6 +145,8 @@ __all__ = [
     "UnknownWorkflow",
     "Verdict",
     "WaitTimeout",
+    "WorkerNotFound",
+    "WorkerRecord",
     "Workflow",
     "WorkflowInfo",
     "WorkflowShape",

@@ -34,11 +34,13 @@ from durable.names import (
     check_tags,
 )
 from durable.operator import Operator
+from durable.presence import Presence
 from durable.protocols import DurableQueue, DurableStore, EventBus
 from durable.redact import redact_url
 from durable.retry import Retry
 from durable.schedules import Catchup, Overlap, ScheduleChanges, Schedules
 from durable.signals import Event, Signal
+from durable.telemetry import Listener, Telemetry
 from durable.worker import Heart, MakePulse, Worker, WorkerSettings
 from durable.workflow import AnyWorkflow, Registry, Workflow
 
@@ -62,8 +64,9 @@ class Durable:
     executions serves, without a bus the store's. `lease` is how long a worker that died keeps what it held; `sweep`
     how often lost doorbells and dead workers are looked for; `drain` how long leaving waits for what runs.
     `max_crashes` workers in a row may die of one execution before it is failed as poison. `limits` are those that
-    steps name: `limits={"openai": Concurrency(5)}`, `@step(limit="openai")`. A `forgetful` one replays an execution
-    after each thing that is recorded of it: for tests.
+    steps name: `limits={"openai": Concurrency(5)}`, `@step(limit="openai")`. `telemetry` are functions that get to know
+    what happens here, as the events of `durable.telemetry`. A `forgetful` one replays an execution after each thing
+    that is recorded of it: for tests.
 
     Raises:
         ConfigurationError: the definitions contradict each other, or a URL means no backend that is installed.
@@ -87,6 +90,7 @@ class Durable:
         max_crashes: int = 5,
         deps: OpenDeps | None = None,
         limits: Mapping[str, Limit] | None = None,
+        telemetry: Iterable[Listener] = (),
         clock: Clock | None = None,
         ids: Ids | None = None,
         stubs: Stubs | None = None,
@@ -101,6 +105,7 @@ class Durable:
         self._worker_wanted = worker
         self._deps = deps
         self._limits = check_limits(limits or {})
+        self._listeners = tuple(telemetry)
         self._stubs = stubs
         self._pulse: MakePulse = pulse
         self._settings = WorkerSettings(
@@ -133,8 +138,13 @@ class Durable:
         options: dict[str, Any] = {**found, **settings}
         return cls(workflows, **options)
 
-    def as_worker(self, queues: Sequence[str] | None = None, concurrency: int | None = None) -> Durable:
-        """A copy, not entered, that runs executions whatever `worker=` says here.
+    def as_worker(
+        self,
+        queues: Sequence[str] | None = None,
+        concurrency: int | None = None,
+        telemetry: Iterable[Listener] = (),
+    ) -> Durable:
+        """A copy, not entered, that runs executions whatever `worker=` says here, and tells more listeners.
 
         Raises:
             InvalidInput: a bad queue or concurrency.
@@ -144,7 +154,13 @@ class Durable:
             settings = replace(settings, queues=tuple(check_own_name(name, "queue") for name in queues))
         if concurrency is not None:
             settings = replace(settings, concurrency=_at_least_one("concurrency", concurrency))
-        return self._copy(worker=True, settings=settings)
+        return self._copy(worker=True, settings=settings, listeners=telemetry)
+
+    def as_sweeper(self) -> Durable:
+        """A copy, not entered, that fires timers and schedules and notices workers that died, and runs nothing."""
+        twin = self._copy(worker=True, settings=replace(self._settings, queues=(), concurrency=1))
+        twin._deps = None
+        return twin
 
     def as_client(self) -> Durable:
         """A copy, not entered, that runs nothing whatever `worker=` says here."""
@@ -164,14 +180,17 @@ class Durable:
             stack.push_async_callback(self._bus.close)
             await self._queue.open()
             stack.push_async_callback(self._queue.close)
-            self._client = Client(self._store, self._queue, self._bus, self._clock, self._ids, self._registry)
+            telemetry = Telemetry(self._listeners) if self._listeners else None
+            self._client = Client(
+                self._store, self._queue, self._bus, self._clock, self._ids, self._registry, telemetry
+            )
             await self._client.subscribe()
             self._schedules = Schedules(self._store, self._client, self._registry, self._clock, self._ids)
-            self.operator = Operator(self._store, self._client, self._clock, self._ids)
+            self.operator = Operator(self._store, self._client, self._clock, self._ids, self._registry)
             """The verbs that can hurt."""
             if self._worker_wanted:
                 deps = await stack.enter_async_context(self._deps()) if self._deps else None
-                self._worker = Worker(
+                worker = Worker(
                     registry=self._registry,
                     store=self._store,
                     queue=self._queue,
@@ -180,13 +199,16 @@ class Durable:
                     ids=self._ids,
                     settings=self._settings,
                     look=self._queue.look if isinstance(self._queue, ReadyQueue) else None,
+                    tell=self._client.heard,
                     deps=deps,
                     limits=self._limits,
                     stubs=self._stubs,
+                    telemetry=telemetry,
                     pulse=self._pulse,
                 )
-                stack.push_async_callback(self._worker.stop)
-                await self._worker.start()
+                stack.push_async_callback(worker.stop)
+                await worker.start()
+                self._worker = worker
                 self._client.on_timer.append(self._worker.wake_at)
                 self._schedules.on_fire.append(self._worker.fire_at)
                 self._client.local = self._worker.dispatcher
@@ -631,6 +653,15 @@ class Durable:
         """How a worker works here."""
         return self._settings
 
+    def presence(self) -> Presence | None:
+        """What the worker of this process says of itself now; None: there is none. May be asked on any thread."""
+        worker = self._worker
+        return None if worker is None else worker.presence()
+
+    def now_ms(self) -> int:
+        """Milliseconds since the epoch, on the clock that follows the store's."""
+        return self._clock.now_ms()
+
     @property
     def worker(self) -> Worker:
         """The worker of this process.
@@ -650,8 +681,9 @@ class Durable:
     def _registered(self, workflow: AnyWorkflow) -> AnyWorkflow:
         return self._registry.find(workflow.name, workflow.version)
 
-    def _copy(self, *, worker: bool, settings: WorkerSettings) -> Durable:
+    def _copy(self, *, worker: bool, settings: WorkerSettings, listeners: Iterable[Listener] = ()) -> Durable:
         twin = copy(self)
+        twin._listeners = (*self._listeners, *listeners)
         twin._worker_wanted, twin._settings = worker, settings
         twin._exit = twin._worker = None
         twin._open_ports()

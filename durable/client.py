@@ -9,10 +9,13 @@ from typing import Any, Protocol, TypeVar, final
 
 from durable.clock import Clock, TimerHandle, to_datetime
 from durable.codec import load_error, plain
+from durable.engine.latch import Latch
 from durable.engine.options import new_execution
 from durable.engine.persist import persist
+from durable.engine.reruns import rerun_of
 from durable.engine.subscriptions import compose, subscribers_of, to_change
-from durable.engine.transitions import cancel_data
+from durable.engine.telling import emitted, starting
+from durable.engine.transitions import Ended, cancel_data
 from durable.errors import (
     CompensationFailed,
     ExecutionCancelled,
@@ -29,6 +32,7 @@ from durable.ids import Ids
 from durable.models import ErrorRecord, Execution, ExecutionStatus, Receipt
 from durable.names import check_name
 from durable.protocols import (
+    Close,
     Created,
     Doorbell,
     DurableQueue,
@@ -50,6 +54,7 @@ from durable.protocols import (
 )
 from durable.retry import Retry
 from durable.signals import Event, Signal
+from durable.telemetry import ExecutionStarted, Telemetry
 from durable.workflow import AnyWorkflow, Registry
 
 T = TypeVar("T")
@@ -58,7 +63,7 @@ PATIENCE = 5.0
 """Seconds for which a call is repeated while the store is away."""
 _NOT_BEGUN = (ExecutionStatus.PENDING, ExecutionStatus.RETRYING)
 _FIRST_POLL, _LONGEST_POLL = 0.25, 2.0
-_POLLS_PER_S = 1000
+_POLLS_PER_S = 250
 """For all that is waited for here together. Polls are for lost hints: thousands that wait must not live on them."""
 
 
@@ -77,7 +82,7 @@ class LocalWorker(Protocol):
         ...
 
     def holds(self, execution_id: str) -> bool:
-        """Whether an execution runs here, or is being claimed."""
+        """Whether an execution runs here, or is being claimed. When that is over `Client.heard` is told."""
         ...
 
 
@@ -93,6 +98,7 @@ class Client:
         clock: Clock,
         ids: Ids,
         registry: Registry | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._store = store
         self._registry = registry or Registry()
@@ -100,9 +106,11 @@ class Client:
         self._bus = bus
         self._clock = clock
         self._ids = ids
+        self._telemetry = telemetry
         self._closed = False
+        self._waiters: dict[str, dict[_Waiter, None]] = {}
+        """By execution: who waits for its result."""
         self._waiting = 0
-        """Results that are waited for."""
         self.local: LocalWorker | None = None
         """None: no worker, or it is leaving."""
         self.on_timer: list[Any] = []
@@ -138,7 +146,7 @@ class Client:
         value = schema.validate(input, what)
         data = schema.dump(value, what)
         spec = new_execution(
-            lambda: self._new_id(workflow.name, key, reuse_closed_key),
+            lambda: self.new_id(workflow.name, key, reuse_closed_key),
             workflow,
             value,
             data,
@@ -156,6 +164,19 @@ class Client:
 
     async def begin(self, spec: NewExecution, workflow: AnyWorkflow | None) -> Handle[Any]:
         """Store a new execution, and have it claimed."""
+        tell = self._telemetry
+        if tell is None:
+            return await self._begin(spec, workflow)
+        spec, event = starting(spec, tell)
+        try:
+            handle = await self._begin(spec, workflow)
+        except BaseException as error:
+            tell(ExecutionStarted(event, spec.id, created=False, error=error))
+            raise
+        tell(ExecutionStarted(event, handle.id, handle.created))
+        return handle
+
+    async def _begin(self, spec: NewExecution, workflow: AnyWorkflow | None) -> Handle[Any]:
         op_id = self._ids.nonce()
         create = persist(lambda: self._store.create(spec, op_id=op_id), patience=PATIENCE)
         bell = Doorbell(spec.id, spec.workflow, spec.version, spec.queue, spec.priority)
@@ -187,7 +208,8 @@ class Client:
         stored = (await self._row(execution_id)).input
         return bool(workflow.input_schema.load(stored) == workflow.input_schema.load(data))
 
-    def _new_id(self, workflow: str, key: str | None, reuse: bool) -> str:
+    def new_id(self, workflow: str, key: str | None, reuse: bool = False) -> str:
+        """The id of an execution that is to be created."""
         if key is None:
             return self._ids.execution_id()
         return keyed_id(workflow, key, self._ids.execution_id()[:8] if reuse else "")
@@ -210,7 +232,7 @@ class Client:
         names = sorted({event.name for event, *_ in checked})
         plans = dict(zip(names, await asyncio.gather(*map(self._plan, names)), strict=True))
         emits = [
-            compose(event, event_id, data, plans[event.name], self._registry)
+            emitted(compose(event, event_id, data, plans[event.name], self._registry), self._telemetry)
             for event, event_id, data in checked
         ]
         op_id = self._ids.nonce()
@@ -245,8 +267,9 @@ class Client:
         if isinstance(answer, NotPosted) and not answer.duplicate:
             raise ExecutionClosed(execution_id, (await self._row(execution_id)).status)
 
-    async def cancel(self, execution_id: str, reason: str) -> None:
-        message = Message(self._ids.nonce(), MessageKind.CANCEL, "cancel", cancel_data(reason), Reach.BLOCKED)
+    async def cancel(self, execution_id: str, reason: str, *, by: str = "") -> None:
+        data = cancel_data(reason, by)
+        message = Message(self._ids.nonce(), MessageKind.CANCEL, "cancel", data, Reach.BLOCKED)
         await self.post(execution_id, message)
 
     async def post(self, execution_id: str, message: Message) -> Posted | NotPosted:
@@ -305,25 +328,44 @@ class Client:
         check_name(execution_id, "the id of an execution")
         loop = asyncio.get_running_loop()
         deadline = None if timeout_ms is None else loop.time() + timeout_ms / 1000
-        hinted = _Latch()
+        waiter = _Waiter(loop)
         poll = _FIRST_POLL
-        subscription = await self._bus.subscribe(execution_topic(execution_id), hinted.set)
+        subscription = await self._bus.subscribe(execution_topic(execution_id), waiter.wake)
+        self._waiters.setdefault(execution_id, {})[waiter] = None
         self._waiting += 1
         try:
             while True:  # subscribe, then read, then wait for a hint or the next poll: no end is missed
-                hinted.clear()
-                row = await self._row(execution_id)
-                if row.status.final:
-                    return _outcome(row, workflow)
                 left = None if deadline is None else deadline - loop.time()
-                if left is not None and left <= 0:
-                    raise WaitTimeout(execution_id, (timeout_ms or 0) / 1000, _why(row))
+                is_late = left is not None and left <= 0
+                # What runs here is not over, and its worker says when it is: hints of anything else need no look.
+                if waiter.must_look or is_late or not self._runs_here(execution_id):
+                    row = await self._row(execution_id)
+                    if row.status.final:
+                        return _outcome(
+                            Ended(row, Close(row.status, row.result, row.error, row.code)), workflow
+                        )
+                    if is_late:
+                        raise WaitTimeout(execution_id, (timeout_ms or 0) / 1000, _why(row))
                 pause = max(poll, self._waiting / _POLLS_PER_S) * self._ids.random.uniform(0.8, 1.2)
-                await hinted.wait(self._clock, round(pause * 1000), left)
+                await waiter.wait(self._clock, round(pause * 1000), left)
+                if waiter.ended is not None:
+                    return _outcome(waiter.ended, workflow)
                 poll = min(poll * 2, _LONGEST_POLL)
         finally:
             self._waiting -= 1
             subscription.close()
+            del self._waiters[execution_id][waiter]
+            if not self._waiters[execution_id]:
+                del self._waiters[execution_id]
+
+    def _runs_here(self, execution_id: str) -> bool:
+        return self.local is not None and self.local.holds(execution_id)
+
+    def heard(self, execution_id: str, ended: Ended | None) -> None:
+        """This process's worker has ended an execution, or holds it no more."""
+        for waiter in self._waiters.get(execution_id, ()):
+            waiter.ended = waiter.ended or ended
+            waiter.wake()
 
     async def status(self, execution_id: str) -> Execution:
         return execution_of(await self._row(execution_id))
@@ -346,53 +388,51 @@ class Client:
 
 
 @final
-class _Latch:
-    """An event that is waited for with a limit, for the price of a future and a timer or two."""
+class _Waiter:
+    """Somebody who waits for a result, for the price of a future and a timer or two."""
 
-    def __init__(self) -> None:
-        self._is_set = False
-        self._waiter: asyncio.Future[None] | None = None
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.ended: Ended | None = None
+        self.must_look = False
+        """It waited for long: whatever is known here may be old."""
+        self._woken = Latch(loop)
+        self.wake = self._woken.set
 
-    def set(self) -> None:
-        self._is_set = True
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def clear(self) -> None:
-        self._is_set = False
+    def _look(self) -> None:
+        self.must_look = True
+        self.wake()
 
     async def wait(self, clock: Clock, poll_ms: int, seconds: float | None) -> None:
-        """Come back when it is set, when it is time to look by oneself, or after so many seconds."""
-        if self._is_set:
-            return
-        loop = asyncio.get_running_loop()
-        self._waiter = loop.create_future()
-        timers: list[TimerHandle] = [clock.call_at(clock.now_ms() + poll_ms, self.set, background=True)]
+        """Come back when it is woken, also while nobody waited, when it is time to look, or after so many seconds."""
+        self.must_look = False
+        timers: list[TimerHandle] = [clock.call_at(clock.now_ms() + poll_ms, self._look, background=True)]
         if seconds is not None:
-            timers.append(loop.call_later(seconds, self.set))
+            timers.append(self._loop.call_later(seconds, self.wake))
         try:
-            await self._waiter
+            await self._woken.wait()
         finally:
             for timer in timers:
                 timer.cancel()
 
 
-def _outcome(row: ExecutionRow, workflow: AnyWorkflow | None) -> object:
-    if row.status is ExecutionStatus.COMPLETED:
-        data = row.result or b"null"
+def _outcome(ended: Ended, workflow: AnyWorkflow | None) -> object:
+    row, end = ended
+    if end.status is ExecutionStatus.COMPLETED:
+        data = end.result or b"null"
         return workflow.output_schema.load(data) if workflow else plain(data)
-    error = load_error(row.error) if row.error else ErrorRecord("", "")
+    error = load_error(end.error) if end.error else ErrorRecord("", "")
     kind = {
         ExecutionStatus.CANCELLED: ExecutionCancelled,
         ExecutionStatus.COMPENSATION_FAILED: CompensationFailed,
-    }.get(row.status, ExecutionFailed)
+    }.get(end.status, ExecutionFailed)
     raise kind(
         row.id,
         row.workflow,
         row.attempt,
         error.error_type,
         error.message,
-        error.code or row.code,
+        error.code or end.code,
         error.details,
     )
 
@@ -405,6 +445,7 @@ def _why(row: ExecutionRow) -> str:
 
 def execution_of(row: ExecutionRow) -> Execution:
     """What users see of a row; payloads as plain JSON."""
+    rerun = rerun_of(row.options)
     waits_for_its_start = row.state is State.READY and row.status in _NOT_BEGUN
     wake_at = row.available_at if waits_for_its_start and row.available_at > row.created_at else row.wake_at
     return Execution(
@@ -428,4 +469,6 @@ def execution_of(row: ExecutionRow) -> Execution:
         finished_at=None if row.finished_at is None else to_datetime(row.finished_at),
         wake_at=None if wake_at is None else to_datetime(wake_at),
         held_by=row.held_by if row.state is State.READY else None,
+        rerun_of=None if rerun is None else rerun.of,
+        rerun_from=None if rerun is None else rerun.from_step,
     )

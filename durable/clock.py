@@ -15,6 +15,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Protocol, final
 
+stopwatch = time.perf_counter
+"""Seconds, from anywhere: for measuring how long something took, and for nothing that decides. (A loop's own time may
+stand still within a turn.)"""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -70,8 +73,8 @@ class SystemClock:
     ) -> TimerHandle:
         loop = asyncio.get_running_loop()
         # One millisecond more, because `now_ms` rounds down: a timer is never early.
-        delay = max(0, when_ms - self.now_ms() + 1) / 1000 if when_ms > self.now_ms() else 0
-        return loop.call_later(delay, callback)
+        left_ms = when_ms - self.now_ms()
+        return loop.call_later((left_ms + 1) / 1000 if left_ms > 0 else 0, callback)
 
 
 @final

@@ -279,6 +279,17 @@ class ScheduleNotFound(DurableError, LookupError):
         super().__init__(f"there is no schedule {shown(schedule_id)}", args=(schedule_id,))
 
 
+class WorkerNotFound(DurableError, LookupError):
+    """No worker whose lease holds has this id."""
+
+    code = "worker_not_found"
+    hint = "operator.workers() names those that are alive"
+
+    def __init__(self, worker_id: str) -> None:
+        self.worker_id = worker_id
+        super().__init__(f"there is no live worker {shown(worker_id)}", args=(worker_id,))
+
+
 class ExecutionClosed(DurableError):
     """A signal was sent to an execution that has ended. The signal is not stored."""
 

@@ -94,6 +94,21 @@ class Execution:
     wake_at: datetime | None
     held_by: str | None = None
     """The limit of flow control that holds it back, as `rule|key`."""
+    rerun_of: str | None = None
+    """The execution that it repeats, which is its `parent_id` as well."""
+    rerun_from: str | None = None
+    """The first step that was not copied from there; None: it began from the start."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepTry:
+    """A try of a step that failed, and after which another one followed."""
+
+    number: int
+    started_at: datetime
+    finished_at: datetime
+    error: ErrorRecord
+    """What it raised; a long message is cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +126,14 @@ class StepRecord:
     finished_at: datetime | None
     name: str = ""
     wake_at: datetime | None = None
+    tries: Sequence[StepTry] = ()
+    """Those before the last one: the first, and the last nineteen."""
+    queued: timedelta = timedelta()
+    """From the end of what came before it in its branch to its beginning: claims, commits, a limit, the body's code."""
+    running: timedelta = timedelta()
+    """In its body, over all tries that are known; nothing for a wait."""
+    waiting: timedelta = timedelta()
+    """Between its tries or, of a wait, from its beginning to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +159,24 @@ class AuditEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Timings:
+    """Where the time of an execution went, from its creation to its end or to now."""
+
+    total: timedelta
+    your_code: timedelta
+    """At least one step's body ran."""
+    waiting: timedelta
+    """No body ran, and it waited for a timer, a signal, an event, a child or its next try, or for its start."""
+    overhead: timedelta
+    """The rest: waiting for a worker, claims, commits, replays, and the body between its steps."""
+
+    @property
+    def durable(self) -> timedelta:
+        """All but your code."""
+        return self.waiting + self.overhead
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutionDetail:
     """An execution with all that is known about it."""
 
@@ -145,6 +186,21 @@ class ExecutionDetail:
     """What it waits for now: open sleeps, signals, children, retries."""
     signals: Sequence[SignalRecord]
     audit: Sequence[AuditEntry]
+    timings: Timings = field(
+        default_factory=lambda: Timings(timedelta(), timedelta(), timedelta(), timedelta())
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class BulkReport:
+    """What an act came to for each of many executions."""
+
+    verb: str
+    done: Sequence[str]
+    """The ids of those that it was done to or, in a dry run, would be."""
+    refused: Mapping[str, str]
+    """Why it was not, by id."""
+    dry_run: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +295,43 @@ class LimitInfo:
     """Since when the first in line waits."""
     opens_at: datetime | None
     """When a rate lets the next one pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentWork:
+    """An execution that holds a slot of a worker."""
+
+    execution_id: str
+    workflow: str
+    step_id: str
+    """A step whose body runs now; empty while none does."""
+    since: datetime
+    """When this worker claimed it."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRecord:
+    """A worker whose lease holds, as it was at its last beat. What another version does not say is empty."""
+
+    id: str
+    version: str
+    """Of durable."""
+    host: str
+    pid: int
+    queues: Sequence[str]
+    workflows: Sequence[str]
+    """What it can run, as `name@version`."""
+    slots: int
+    busy: int
+    """Slots that are held."""
+    draining: bool
+    """It takes nothing new."""
+    started_at: datetime | None
+    beat_at: datetime
+    until: datetime
+    """Its lease holds to this instant, unless it beats again; then others take over what it runs."""
+    work: Sequence[CurrentWork]
+    """What it runs, the longest first, at most 10 of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import cast
 
 from durable._error import InvalidInput, shown
 
 _NAME = re.compile(r"[A-Za-z0-9._:/#\[\]-]{1,200}")
 _NAMESPACE = re.compile(r"[A-Za-z0-9._-]{1,100}")
+_LONGEST_NAME = 200
 _LONGEST_KEY = 512
 _MOST_TAGS, _LONGEST_TAG = 50, 200
 _GREATEST_PRIORITY = 2**31 - 1
@@ -31,6 +33,8 @@ def check_own_name(name: str, what: str) -> str:
     Raises:
         InvalidInput: as `check_name`, or it starts with `__`, `rollback:` or `#`, which are reserved.
     """
+    if type(name) is str and len(name) <= _LONGEST_NAME and _is_own_name(name):
+        return name
     name = check_name(name, what)
     if name.startswith(_RESERVED):
         raise InvalidInput(
@@ -38,6 +42,12 @@ def check_own_name(name: str, what: str) -> str:
             "choose a name that starts otherwise",
         )
     return name
+
+
+@lru_cache(maxsize=4096)
+def _is_own_name(name: str) -> bool:
+    # A workflow asks for the same few steps again and again.
+    return _NAME.fullmatch(name) is not None and not name.startswith(_RESERVED)
 
 
 def check_namespace(namespace: str) -> str:

@@ -276,6 +276,11 @@ class Schedules:
                 f"workflow {workflow.name} joins its starts, and a schedule with jitter gives each its own instant",
                 "leave jitter= out: debounce= or batch= says when it begins",
             )
+        if overlap != "allow" and workflow.flow.joins:
+            raise ConfigurationError(
+                f"workflow {workflow.name} joins its starts, and overlap={overlap!r} asks for one after the other",
+                "leave overlap= out: what comes while one is pending is part of it",
+            )
         schema, what = workflow.input_schema, f"the input of workflow {workflow.name}"
         now = self._clock.now_ms()
         if cron is not None:

@@ -7,6 +7,8 @@ from tests.brokers.fixtures import (  # noqa: F401  (pytest finds fixtures and h
     amqp_url,
     broker_run,
     namespace,
+    postgres_url,
+    private_postgres,
     private_rabbit,
     private_redis,
     private_redis_cluster,

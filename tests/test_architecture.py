@@ -3,16 +3,22 @@ and how SQL is written.
 """
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import durable
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "durable"
-SOURCES = sorted(PACKAGE.rglob("*.py"))
+CONTRIB = ROOT / "contrib"
+CONTRIBUTED = sorted(CONTRIB.glob("*/durable_*/**/*.py"))
+SOURCES = [*sorted(PACKAGE.rglob("*.py")), *CONTRIBUTED]
 
 TIME = (
     "datetime.date.today",
@@ -37,10 +43,20 @@ TOPS = {"cli", "dashboard", "testing"}
 # (file, name): why this file may use it all the same.
 EXCEPTIONS: dict[tuple[str, str], str] = {
     (
+        "dashboard/access.py",
+        "secrets.token_urlsafe",
+    ): "what nobody may guess does not come from a generator whose other numbers everybody sees",
+    (
         "worker/heart.py",
         "time.monotonic",
     ): "its thread measures how long the loop, and so the loop's clock, is blocked",
+    ("probes.py", "time.monotonic"): "so does this one",
 }
+
+
+def place(path: Path) -> str:
+    """Where a source is: within the package, or within the checkout."""
+    return path.relative_to(PACKAGE if path.is_relative_to(PACKAGE) else ROOT).as_posix()
 
 
 def names_used(tree: ast.AST) -> Iterator[tuple[str, int]]:
@@ -102,16 +118,16 @@ def sql_built_in_place(source: str) -> list[int]:
     ]
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+@pytest.mark.parametrize("path", SOURCES, ids=place)
 def test_time_and_chance_come_from_the_clock_and_the_ids(path: Path) -> None:
-    file = path.relative_to(PACKAGE).as_posix()
+    file = place(path)
     found = banned_names(path.read_text(), file)
     excused = {name for excused_file, name in EXCEPTIONS if excused_file == file}
     assert set(found) - excused == set(), "take it from durable.clock or durable.ids"
     assert excused - set(found) == set(), "no longer used: drop it from EXCEPTIONS"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+@pytest.mark.parametrize("path", SOURCES, ids=place)
 def test_no_text_is_run_as_code(path: Path) -> None:
     assert code_from_text(path.read_text()) == []
 
@@ -125,7 +141,7 @@ def test_a_pattern_that_is_compiled_is_no_code() -> None:
     assert code_from_text("import re\nre.compile('x')") == []
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+@pytest.mark.parametrize("path", SOURCES, ids=place)
 def test_sql_is_a_constant(path: Path) -> None:
     assert sql_built_in_place(path.read_text()) == []
 
@@ -178,10 +194,83 @@ def test_imports_go_downward_only() -> None:
     assert lint.returncode == 0, lint.stdout + lint.stderr
 
 
+def documented_modules() -> set[str]:
+    """Those of the table in docs/index.md."""
+    table = (ROOT / "docs" / "index.md").read_text().partition("## Modules")[2]
+    return set(re.findall(r"^\| `(durable[\w.]*)` \|", table, re.MULTILINE))
+
+
+def modules_of_durable(source: str) -> set[str]:
+    """The modules of durable that a source imports; a name that `durable` exports is no module of it."""
+    tree = ast.parse(source)
+    plain = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    named = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    inner = {
+        f"durable.{alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "durable"
+        for alias in node.names
+        if alias.name not in durable.__all__
+    }
+    return {module for module in plain | named | inner if module.partition(".")[0] == "durable"}
+
+
+@pytest.mark.parametrize("path", sorted(CONTRIB.rglob("*.py")), ids=place)
+def test_contributed_packages_import_documented_modules_only(path: Path) -> None:
+    assert modules_of_durable(path.read_text()) <= documented_modules()
+
+
+@pytest.mark.parametrize(
+    ("source", "modules"),
+    [
+        ("import durable.engine.attempt", {"durable.engine.attempt"}),
+        ("from durable.workflow import Workflow", {"durable.workflow"}),
+        ("from durable import codec, step, workflow", {"durable", "durable.codec"}),
+        ("import durable_fastapi", set[str]()),
+    ],
+)
+def test_each_way_to_import_a_module_is_seen(source: str, modules: set[str]) -> None:
+    assert modules_of_durable(source) == modules
+
+
+def test_the_contract_of_contributed_packages_is_the_list_of_documented_modules() -> None:
+    linter = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    [contract] = [one for one in linter["contracts"] if one["name"].startswith("Contributed packages")]
+    allowed = {line.removeprefix("** -> ") for line in contract["ignore_imports"]}
+    names_of_modules = {f"durable.{name}" for name in durable.__all__ if (PACKAGE / f"{name}.py").exists()}
+    names_of_packages = {f"durable.{name}" for name in durable.__all__ if (PACKAGE / name).is_dir()}
+    assert allowed == documented_modules() - {"durable"} | names_of_modules | names_of_packages
+    packages = {path.parent.name for path in CONTRIB.glob("*/durable_*/py.typed")}
+    assert set(contract["source_modules"]) == packages - {
+        "durable_mystore"
+    }  # which is a skeleton to be copied
+    assert set(linter["root_packages"]) == {"durable", *contract["source_modules"]}
+
+
+EXTRAS = {
+    *(
+        "aio_pika",
+        "jinja2",
+        "mmdr",
+        "opentelemetry",
+        "prometheus_client",
+        "pythonjsonlogger",
+        "redis",
+        "rich",
+    ),
+    *("starlette", "termaid", "typer", "uvicorn", "uvloop"),
+}
+
+
 def test_importing_durable_brings_in_no_broker_and_no_command_line() -> None:
     program = "import sys, durable; print(*sys.modules)"
     loaded = subprocess.check_output([sys.executable, "-c", program], text=True)
     roots = {module.partition(".")[0] for module in loaded.split()}
-    assert roots.isdisjoint(
-        {"aio_pika", "jinja2", "redis", "rich", "starlette", "typer", "uvicorn", "uvloop"}
-    )
+    assert roots.isdisjoint(EXTRAS)
+
+
+def test_the_help_of_the_command_line_brings_in_only_what_draws_it() -> None:
+    program = "import sys; from durable.cli.program import run; run(['--help']); print(*sys.modules)"
+    printed = subprocess.check_output([sys.executable, "-c", program], text=True)
+    roots = {module.partition(".")[0] for module in printed.splitlines()[-1].split()}
+    assert roots & EXTRAS <= {"rich", "typer"}

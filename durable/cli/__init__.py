@@ -1,9 +1,10 @@
-"""The command line: `durable demo | worker | start | list | show | signal | send | cancel | retry | schedules ... |
-queues ... | limits ... | check | describe | export | prune | doctor`.
+"""The command line: `durable demo | worker | supervise | start | list | show | signal | send | cancel | retry |
+schedules ... | queues ... | limits ... | workers | check | describe | export | prune | doctor`.
 
-    program ──▶ worker  start  check   need the application: `--app module:durable`        (application)
+    program ──▶ worker  supervise
+                start  check           need the application: `--app module:durable`        (application)
             ──▶ executions  show  acts
-                schedules  queues
+                schedules  queues  workers
                 limits  export         need no more than the store's URL: `--store`        (connection)
             ──▶ doctor
             ──▶ demo                   needs nothing

@@ -1,9 +1,8 @@
-"""`durable signal | send | cancel | retry | prune`: what can be done to executions from nothing but the store's URL."""
+"""`durable signal | send | prune`: what reaches executions, and what deletes them, from nothing but the store's URL."""
 
 from __future__ import annotations
 
 import asyncio
-import getpass
 from typing import Annotated
 
 import typer
@@ -13,16 +12,17 @@ from durable.cli.application import CodeOption
 from durable.cli.connection import connect, connect_with_code, find_id
 from durable.cli.options import (
     BusOption,
+    DryRunOption,
     ExecutionArgument,
-    ExecutionsArgument,
     NamespaceOption,
     OutputOption,
     QueueOption,
     StoreOption,
+    YesOption,
     read_json,
 )
 from durable.cli.output import Output, acknowledge, clean, console, print_json
-from durable.models import ExecutionStatus, Receipt
+from durable.models import Receipt
 from durable.signals import Event, Signal
 
 
@@ -100,89 +100,47 @@ def send(
             console().print(f"{sent_before} {name} as {receipt.id}{_reached(receipt)}")
 
 
-def cancel(
-    executions: ExecutionsArgument,
-    reason: Annotated[str, typer.Option(help="Kept with the execution.")] = "",
-    output: OutputOption = Output.TABLE,
-    store: StoreOption = None,
-    namespace: NamespaceOption = "default",
-    queue: QueueOption = None,
-    bus: BusOption = None,
-) -> None:
-    """Ask executions to end as cancelled. They clean up first, and their children are cancelled with them.
-
-    \b
-    Examples:
-      durable cancel 7f3 --reason "ordered twice"
-      durable list --tag tenant=acme --status waiting -o ids | xargs durable cancel
-    """
-
-    async def run() -> None:
-        async with connect(store, namespace, queue, bus) as durable:
-            for id in [await find_id(durable, given) for given in executions]:
-                status = (await durable.status(id)).status
-                await durable.cancel(id, reason)
-                acknowledge(output, id, f"{id} had ended: {status}" if status.final else f"cancelling {id}")
-
-    asyncio.run(run())
-
-
-def retry(
-    executions: ExecutionsArgument,
-    output: OutputOption = Output.TABLE,
-    store: StoreOption = None,
-    namespace: NamespaceOption = "default",
-    queue: QueueOption = None,
-    bus: BusOption = None,
-) -> None:
-    """Run failed or parked executions again, or go on with a rollback that failed.
-
-    Completed steps keep their results; failed ones run again.
-
-    \b
-    Examples:
-      durable retry 7f3
-      durable list --status failed -o ids | xargs -n1 durable retry
-    """
-
-    async def run() -> None:
-        async with connect(store, namespace, queue, bus) as durable:
-            for id in [await find_id(durable, given) for given in executions]:
-                status = (await durable.status(id)).status
-                if status is ExecutionStatus.COMPENSATION_FAILED:
-                    await durable.operator.retry_rollback(id, by=_me())
-                else:
-                    await durable.operator.retry(id, by=_me())
-                acknowledge(output, id, f"retrying {id}")
-
-    asyncio.run(run())
-
-
 def prune(
     older_than: Annotated[str, typer.Option("--older-than", help="Ended longer ago than this.")] = "30d",
     status: Annotated[list[str] | None, typer.Option("--status", help="Only these; may be repeated.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="The most to delete.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    events: Annotated[bool, typer.Option("--events", help="Delete events, and no executions.")] = False,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     store: StoreOption = None,
     namespace: NamespaceOption = "default",
     queue: QueueOption = None,
     bus: BusOption = None,
 ) -> None:
-    """Delete executions that have ended, with all that is theirs.
+    """Delete executions that have ended, with all that is theirs; or, with --events, events that were sent.
+
+    An event that is deleted is found by nobody who looks back, and its id is new again.
 
     \b
     Examples:
       durable prune --older-than 90d
       durable prune --older-than 1d --status completed --yes
+      durable prune --older-than 90d --dry-run
+      durable prune --events --older-than 90d
     """
-    if not yes:
+    if events and (status or limit is not None or dry_run):
+        raise typer.BadParameter("--events goes with none of --status, --limit and --dry-run")
+    if not (yes or dry_run):
         which = " or ".join(status or ["whatever the end"])
-        typer.confirm(clean(f"Delete executions that ended over {older_than} ago ({which})?"), abort=True)
+        what = "events that were sent" if events else "executions that ended"
+        typer.confirm(
+            clean(f"Delete {what} over {older_than} ago{'' if events else f' ({which})'}?"), abort=True
+        )
 
     async def run() -> None:
         async with connect(store, namespace, queue, bus) as durable:
-            pruned = await durable.operator.prune(older_than, status, limit=limit)
-            console().print(f"deleted {pruned} execution{'' if pruned == 1 else 's'}")
+            if events:
+                pruned, kind = await durable.operator.prune_events(older_than), "event"
+            else:
+                pruned = await durable.operator.prune(older_than, status, limit=limit, dry_run=dry_run)
+                kind = "execution"
+            said = "would delete" if dry_run else "deleted"
+            console().print(f"{said} {pruned} {kind}{'' if pruned == 1 else 's'}")
 
     asyncio.run(run())
 
@@ -191,11 +149,3 @@ def _reached(receipt: Receipt) -> str:
     return (
         f": {', '.join(receipt.execution_ids)}" if receipt.execution_ids else ", which concerned nobody yet"
     )
-
-
-def _me() -> str:
-    """Who does it, for the record."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):  # a container's user may have no name
-        return ""

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Annotated, Final, Protocol
 
 import typer
-from pydantic import BaseModel, ValidationError
 from rich.text import Text
 
 from durable.backends import backend_for
@@ -25,7 +24,8 @@ from durable.duration import format_duration, to_timedelta
 from durable.errors import ConfigurationError, DurableError
 from durable.models import ExecutionStatus
 from durable.names import check_namespace
-from durable.protocols import DurableStore, ExecutionRow, Live, Query, State, Wanted
+from durable.presence import Presence
+from durable.protocols import DurableStore, ExecutionRow, Query, State
 from durable.redact import redact_url
 
 _MOST_CHECKED: Final = 2_000
@@ -43,14 +43,6 @@ class Finding:
     ok: bool | None
     text: str
     remedy: str = ""
-
-
-class _About(BaseModel):
-    """What a worker says of itself beside its lease."""
-
-    queues: list[str] = []
-    workflows: list[str] = []
-    slots: int = 0
 
 
 class _Port(Protocol):
@@ -169,18 +161,15 @@ async def _clock_skew(store: DurableStore, clock: SystemClock) -> Finding:
 async def _work(store: DurableStore) -> list[Finding]:
     """Who is there to work, and what nobody will take."""
     live = await store.live()
-    wanted = _wanted(live)
-    slots = sum(about.slots for about, _ in wanted)
-    found = f"{len(wanted)} live, {slots} slots" if wanted else "none is live"
-    findings = [Finding("workers", True if wanted else None, found)]
+    workers = [Presence.unpack(worker.info) for worker in live.workers.values()]
+    slots = sum(about.slots for about in workers)
+    found = f"{len(workers)} live, {slots} slots" if workers else "none is live"
+    findings = [Finding("workers", True if workers else None, found)]
     ready = await _ready(store, live.at)
     orphaned = Counter(
         (row.queue, f"{row.workflow}@{row.version}")
         for row in ready
-        if not any(
-            row.queue in some.queues and f"{row.workflow}@{row.version}" in some.workflows
-            for _, some in wanted
-        )
+        if not any(about.takes(row) for about in workers)
     )
     for (queue, workflow), number in sorted(orphaned.items()):
         text = f"queue {queue!r} has {number} ready of {workflow}, and no worker takes them"
@@ -190,17 +179,6 @@ async def _work(store: DurableStore) -> list[Finding]:
             Finding("backlog", True, f"{len(ready)} ready" if ready else "nothing waits for a worker")
         )
     return findings
-
-
-def _wanted(live: Live) -> list[tuple[_About, Wanted]]:
-    found: list[tuple[_About, Wanted]] = []
-    for worker in live.workers.values():
-        try:
-            about = _About.model_validate_json(worker.info)
-        except ValidationError:
-            about = _About()  # of a version that says it otherwise
-        found.append((about, Wanted(about.queues, frozenset(about.workflows))))
-    return found
 
 
 async def _ready(store: DurableStore, now: int) -> list[ExecutionRow]:

@@ -18,7 +18,12 @@ from durable.cli.options import (
     NamespaceOption,
     OutputOption,
     QueueOption,
+    SinceOption,
+    StatusOption,
     StoreOption,
+    TagOption,
+    UntilOption,
+    WorkflowOption,
     parse_past,
     parse_tags,
 )
@@ -43,17 +48,11 @@ _WATCH_SECONDS = 1.0
 
 
 def list_(
-    status: Annotated[list[str] | None, typer.Option("--status", help="Only these; may be repeated.")] = None,
-    workflow: Annotated[str | None, typer.Option("--workflow", "-w", help="Only of this workflow.")] = None,
-    tag: Annotated[
-        list[str] | None, typer.Option("--tag", metavar="NAME=VALUE", help="Only with this tag.")
-    ] = None,
-    since: Annotated[
-        str | None, typer.Option(metavar="WHEN", help='Created since: "24h" ago, or an instant.')
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option(metavar="WHEN", help='Created until: "24h" ago, or an instant.')
-    ] = None,
+    status: StatusOption = None,
+    workflow: WorkflowOption = None,
+    tag: TagOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
     limit: Annotated[int, typer.Option(help="The most to list.")] = 50,
     cursor: Annotated[str | None, typer.Option(help="Go on where the page before ended.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Stay, and show what changes.")] = False,

@@ -14,6 +14,7 @@ from durable.errors import (
     ReplayMismatch,
     ScheduleNotFound,
     WaitTimeout,
+    WorkerNotFound,
 )
 
 
@@ -32,7 +33,7 @@ class ExitCode(IntEnum):
 def exit_code(error: DurableError) -> ExitCode:
     """The exit code that tells of `error`."""
     match error:
-        case ExecutionNotFound() | ScheduleNotFound():
+        case ExecutionNotFound() | ScheduleNotFound() | WorkerNotFound():
             return ExitCode.NOT_FOUND
         case WaitTimeout():
             return ExitCode.TIMED_OUT
@@ -47,6 +48,8 @@ def exit_code(error: DurableError) -> ExitCode:
 def hint_for(error: DurableError) -> str:
     """What to do about `error`, in terms of the command line where its own hint speaks of code."""
     match error:
+        case WorkerNotFound():
+            return "`durable workers` names those that are alive"
         case WaitTimeout(execution_id=id):
             return f"it goes on; `durable show {id}` says where it is"
         case CompensationFailed(execution_id=id):

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
+from durable.app import Durable
 from durable.cli.connection import connect
+from durable.cli.listing import Listing, WatchOption
 from durable.cli.options import BusOption, NamespaceOption, OutputOption, QueueOption, StoreOption
-from durable.cli.output import Output, acknowledge, console, print_json, print_lines, table
+from durable.cli.output import Output, acknowledge, table
 from durable.duration import format_duration
 from durable.models import LimitInfo
 
@@ -30,6 +34,7 @@ limits = typer.Typer(
 
 @limits.command("list")
 def list_(
+    watch: WatchOption = False,
     output: OutputOption = Output.TABLE,
     store: StoreOption = None,
     namespace: NamespaceOption = "default",
@@ -42,28 +47,12 @@ def list_(
 
     \b
     Examples:
-      durable limits list
+      durable limits list --watch
       durable limits list -o json | jq '.limits[] | select(.waiting > 100) | {rule, key, waiting}'
     """
 
-    async def run() -> tuple[list[LimitInfo], Mapping[str, int]]:
-        async with connect(store, namespace, queue, bus) as durable:
-            found: list[LimitInfo] = []
-            after = ""
-            while page := await durable.operator.held_limits(after=after, limit=_PAGE):
-                found += page
-                after = f"{page[-1].rule}|{page[-1].key}"
-            return found, await durable.operator.limits()
-
-    found, changed = asyncio.run(run())
-    match output:
-        case Output.JSON:
-            print_json({"limits": found, "set": changed})
-        case Output.IDS:
-            for rule in sorted({*changed, *(each.rule for each in found)}):
-                console().print(rule)
-        case Output.TABLE:
-            print_lines(table(_HEADERS, list(_rows(found, changed, datetime.now(UTC)))))
+    listing = Listing(_read, _lines, _rules)
+    listing.print(connect(store, namespace, queue, bus), output, watch=watch)
 
 
 @limits.command("set")
@@ -120,6 +109,30 @@ def _change(
 
     asyncio.run(run())
     acknowledge(output, rule, done)
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    limits: Sequence[LimitInfo]
+    set: Mapping[str, int]
+    """Limits that were set, by rule."""
+
+
+async def _read(durable: Durable) -> _Limits:
+    found: list[LimitInfo] = []
+    after = ""
+    while page := await durable.operator.held_limits(after=after, limit=_PAGE):
+        found += page
+        after = f"{page[-1].rule}|{page[-1].key}"
+    return _Limits(found, await durable.operator.limits())
+
+
+def _rules(found: _Limits) -> list[str]:
+    return sorted({*found.set, *(each.rule for each in found.limits)})
+
+
+def _lines(found: _Limits) -> list[Text]:
+    return table(_HEADERS, list(_rows(found.limits, found.set, datetime.now(UTC))))
 
 
 def _rows(found: Sequence[LimitInfo], changed: Mapping[str, int], now: datetime) -> Iterator[list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import sys
 from datetime import datetime, timedelta
 from typing import Annotated
@@ -45,6 +46,39 @@ ExecutionArgument = Annotated[
 ]
 ExecutionsArgument = Annotated[
     list[str], typer.Argument(metavar="ID...", help="Ids of executions, or as much of each as is unique.")
+]
+
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Do nothing, and show what would be done.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+StatusOption = Annotated[list[str] | None, typer.Option("--status", help="Only these; may be repeated.")]
+WorkflowOption = Annotated[str | None, typer.Option("--workflow", "-w", help="Only of this workflow.")]
+TagOption = Annotated[
+    list[str] | None, typer.Option("--tag", metavar="NAME=VALUE", help="Only with this tag.")
+]
+SinceOption = Annotated[
+    str | None, typer.Option(metavar="WHEN", help='Created since: "24h" ago, or an instant.')
+]
+UntilOption = Annotated[
+    str | None, typer.Option(metavar="WHEN", help='Created until: "24h" ago, or an instant.')
+]
+
+
+def _me() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a container's user may have no name
+        return ""
+
+
+ByOption = Annotated[
+    str,
+    typer.Option(
+        "--by",
+        metavar="NAME",
+        default_factory=_me,
+        show_default=False,
+        help="Who does it, for the record: you, if nothing is said.",
+    ),
 ]
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 
-_THRESHOLDS: Final = (10_000, 20, 50)
+_THRESHOLDS: Final = (20_000, 50, 50)
 
 
 def run_process(main: Coroutine[Any, Any, T]) -> T:
@@ -23,8 +23,9 @@ def run_process(main: Coroutine[Any, Any, T]) -> T:
 def rarely_collecting() -> Generator[None]:
     """Within the block, what is imported by now is not looked at again, and what is new more seldom than by default.
 
-    Executions are many objects that live for long, and hardly any garbage that only the collector finds: with
-    Python's own thresholds it takes a third of a busy worker's time. That is for who owns the process to decide.
+    Executions are many objects that live for long, and leave nothing behind that only the collector finds: with
+    Python's own thresholds it takes a third of a busy worker's time, and looking at all that sleeps takes hundreds of
+    milliseconds in which nobody is woken. That is for who owns the process to decide.
     """
     before = gc.get_threshold()
     gc.collect()

@@ -13,18 +13,24 @@ import typer
 from durable import __version__
 from durable.cli import (
     acts,
+    amend,
     check,
+    dashboard,
     demo,
     describe,
     doctor,
+    events,
     executions,
     export,
     limits,
+    operate,
     queues,
     schedules,
     show,
     start,
+    supervise,
     worker,
+    workers,
 )
 from durable.cli.exits import ExitCode, exit_code, hint_for, tell
 from durable.errors import DurableError
@@ -38,16 +44,26 @@ program = typer.Typer(
 
 program.command("demo")(demo.demo)
 program.command("worker")(worker.worker)
+program.command("supervise")(supervise.supervise)
 program.command("start")(start.start)
 program.command("list")(executions.list_)
 program.command("show")(show.show)
+program.command("events")(events.events)
 program.command("signal")(acts.signal)
 program.command("send")(acts.send)
-program.command("cancel")(acts.cancel)
-program.command("retry")(acts.retry)
+program.command("cancel")(operate.cancel)
+program.command("retry")(operate.retry)
+program.command("rerun")(operate.rerun)
+program.command("pause")(operate.pause)
+program.command("resume")(operate.resume)
+program.command("force-fail")(operate.force_fail)
+program.command("skip-step")(amend.skip_step)
+program.command("edit-step")(amend.edit_step)
 program.add_typer(schedules.schedules, name="schedules")
 program.add_typer(queues.queues, name="queues")
 program.add_typer(limits.limits, name="limits")
+program.add_typer(workers.workers, name="workers")
+program.command("dashboard")(dashboard.dashboard)
 program.command("check")(check.check)
 program.command("describe")(describe.describe)
 program.command("export")(export.export)

@@ -8,10 +8,13 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
+from durable.app import Durable
 from durable.cli.connection import connect
+from durable.cli.listing import Listing, WatchOption
 from durable.cli.options import BusOption, NamespaceOption, OutputOption, QueueOption, StoreOption
-from durable.cli.output import Output, acknowledge, console, print_json, print_lines, table
+from durable.cli.output import Output, acknowledge, table
 from durable.duration import format_duration
 from durable.models import QueueInfo
 from durable.names import check_own_name
@@ -25,6 +28,7 @@ queues = typer.Typer(help="See what waits in queues, and stop workers from takin
 
 @queues.command("list")
 def list_(
+    watch: WatchOption = False,
     output: OutputOption = Output.TABLE,
     store: StoreOption = None,
     namespace: NamespaceOption = "default",
@@ -37,24 +41,12 @@ def list_(
 
     \b
     Examples:
-      durable queues list
+      durable queues list --watch
       durable queues list -o json | jq '.[] | select(.ready > 1000) | .queue'
     """
 
-    async def run() -> Sequence[QueueInfo]:
-        async with connect(store, namespace, queue, bus) as durable:
-            return await durable.operator.queues()
-
-    found = asyncio.run(run())
-    match output:
-        case Output.JSON:
-            print_json(found)
-        case Output.IDS:
-            for each in found:
-                console().print(each.queue)
-        case Output.TABLE:
-            now = datetime.now(UTC)
-            print_lines(table(_HEADERS, [_row(each, now) for each in found]))
+    listing = Listing(_read, _lines, lambda found: [each.queue for each in found])
+    listing.print(connect(store, namespace, queue, bus), output, watch=watch)
 
 
 @queues.command("pause")
@@ -115,6 +107,15 @@ def _set(
                 acknowledge(output, name, f"{'paused' if paused else 'resumed'} {name}")
 
     asyncio.run(run())
+
+
+async def _read(durable: Durable) -> Sequence[QueueInfo]:
+    return await durable.operator.queues()
+
+
+def _lines(found: Sequence[QueueInfo]) -> list[Text]:
+    now = datetime.now(UTC)
+    return table(_HEADERS, [_row(each, now) for each in found])
 
 
 def _row(found: QueueInfo, now: datetime) -> list[str]:

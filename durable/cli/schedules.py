@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from durable.app import Durable
 from durable.calendar import zone
 from durable.cli.application import CodeOption
 from durable.cli.connection import connect, connect_with_code
+from durable.cli.listing import Listing, WatchOption
 from durable.cli.options import (
     BusOption,
     NamespaceOption,
@@ -50,6 +52,7 @@ schedules = typer.Typer(
 
 @schedules.command("list")
 def list_(
+    watch: WatchOption = False,
     output: OutputOption = Output.TABLE,
     store: StoreOption = None,
     namespace: NamespaceOption = "default",
@@ -64,20 +67,8 @@ def list_(
       durable schedules list -o ids | xargs durable schedules pause
     """
 
-    async def run() -> list[Schedule]:
-        async with connect(store, namespace, queue, bus) as durable:
-            return await durable.list_schedules()
-
-    found = asyncio.run(run())
-    match output:
-        case Output.JSON:
-            print_json(found)
-        case Output.IDS:
-            for schedule in found:
-                console().print(schedule.id)
-        case Output.TABLE:
-            now = datetime.now(UTC)
-            print_lines(table(_HEADERS, [_row(schedule, now) for schedule in found]))
+    listing = Listing(Durable.list_schedules, _lines, lambda found: [schedule.id for schedule in found])
+    listing.print(connect(store, namespace, queue, bus), output, watch=watch)
 
 
 @schedules.command("show")
@@ -294,6 +285,11 @@ def _print_started(handles: Sequence[Handle[Any]], output: Output) -> None:
         case Output.TABLE:
             for handle in handles:
                 console().print(handle.id if handle.created else f"{handle.id} was there")
+
+
+def _lines(found: Sequence[Schedule]) -> list[Text]:
+    now = datetime.now(UTC)
+    return table(_HEADERS, [_row(schedule, now) for schedule in found])
 
 
 def _row(schedule: Schedule, now: datetime) -> list[str]:

@@ -12,7 +12,6 @@ import typer
 from rich.cells import cell_len
 from rich.text import Text
 
-from durable.app import Durable
 from durable.cli.connection import connect, find_id
 from durable.cli.options import (
     BusOption,
@@ -33,13 +32,11 @@ from durable.cli.output import (
     status_text,
     to_json,
 )
-from durable.cli.waterfall import Bar, Span, busy_ms, layout
 from durable.duration import format_duration
-from durable.models import Execution, ExecutionDetail, ExecutionStatus, StepRecord
+from durable.family import Family, load_family
+from durable.models import Execution, ExecutionStatus, StepRecord
+from durable.waterfall import Bar, Span, layout
 
-_DEEPEST: Final = 5
-"""Levels of children."""
-_MOST_CHILDREN: Final = 50
 _WORK: Final = frozenset({"step", "rollback"})
 _WIDEST_LABEL: Final = 48
 _BARS: Final = 40
@@ -50,16 +47,6 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 _REPAIRABLE: Final = frozenset(
     {ExecutionStatus.FAILED, ExecutionStatus.PARKED, ExecutionStatus.COMPENSATION_FAILED}
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """An execution and its children, all the way down."""
-
-    detail: ExecutionDetail
-    why: str
-    """What it waits for or how it ended, in a sentence."""
-    children: Sequence[Family] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +82,7 @@ def show(
 
     async def run() -> None:
         async with connect(store, namespace, queue, bus) as durable:
-            family = await load_family(durable, await find_id(durable, execution))
+            family = await load_family(durable.operator, await find_id(durable, execution))
         match output:
             case Output.IDS:
                 console().print(family.detail.execution.id)
@@ -107,22 +94,11 @@ def show(
     asyncio.run(run())
 
 
-async def load_family(durable: Durable, execution_id: str, depth: int = 0) -> Family:
-    """An execution with its children."""
-    detail = await durable.operator.get_execution_detail(execution_id)
-    why = await durable.operator.explain(execution_id)
-    if depth == _DEEPEST:
-        return Family(detail, why)
-    page = await durable.operator.list_executions(parent_id=execution_id, limit=_MOST_CHILDREN)
-    children = [await load_family(durable, child.id, depth + 1) for child in reversed(page.items)]
-    return Family(detail, why, children)
-
-
 def print_family(family: Family, *, linear: bool = False) -> None:
     """Print the header, the waterfall, and what to do where something is wrong."""
     now, out = datetime.now(UTC), console()
     rows = rows_of(family, now)
-    print_lines([_header(family, rows, now)])
+    print_lines([_header(family)])
     print_lines(draw(rows, out.width if out.is_terminal else None, linear=linear))
     for line in _conclusion(family):
         out.print(f"   {line}")  # whole, however narrow the terminal is
@@ -157,6 +133,7 @@ def rows_of(family: Family, now: datetime, branch: str = "") -> list[Row]:
         tie = branch + ("└─ " if is_last else "├─ ")
         if isinstance(item, StepRecord):
             rows.append(_step_row(item, tie, now))
+            rows.extend(_try_rows(item, branch + ("   " if is_last else "│  ")))
         else:
             rows.append(_child_row(item.detail.execution, tie, now))
             rows.extend(rows_of(item, now, branch + ("   " if is_last else "│  ")))
@@ -222,6 +199,14 @@ def _step_row(step: StepRecord, tie: str, now: datetime) -> Row:
     return Row(tie, step.status, label, step.attempts, span, note)
 
 
+def _try_rows(step: StepRecord, branch: str) -> Iterator[Row]:
+    """The tries of a step before its last one, each with its error."""
+    for number, tried in enumerate(step.tries, start=1):
+        tie = branch + ("└─ " if number == len(step.tries) else "├─ ")
+        span = _span(tried.started_at, tried.finished_at, tried.finished_at, is_work=True)
+        yield Row(tie, "failed", f"try {tried.number}", 1, span, error_text(tried.error))
+
+
 def _child_row(child: Execution, tie: str, now: datetime) -> Row:
     label = f"{child.workflow} · {child.id}"
     note = error_text(child.error) if child.error else ""
@@ -235,7 +220,7 @@ def _span(start: datetime, end: datetime | None, now: datetime, *, is_work: bool
     return Span(start_ms, max(start_ms, end_ms), is_work)
 
 
-def _header(family: Family, rows: Sequence[Row], now: datetime) -> Text:
+def _header(family: Family) -> Text:
     execution = family.detail.execution
     parts: list[Text | str] = [
         f"{execution.workflow} v{execution.version}",
@@ -243,11 +228,10 @@ def _header(family: Family, rows: Sequence[Row], now: datetime) -> Text:
         status_text(execution.status),
     ]
     if execution.started_at is not None:
-        total = max((execution.finished_at or now) - execution.started_at, timedelta())
-        busy = busy_ms([row.span for row in rows]) * _MILLISECOND
-        waited = max(total - busy, timedelta())
+        timings = family.detail.timings
         parts.append(
-            f"{format_duration(total)} (steps {format_duration(busy)}, the rest {format_duration(waited)})"
+            f"{format_duration(timings.total)} (your code {format_duration(timings.your_code)}, "
+            f"durable {format_duration(timings.durable)})"
         )
     if execution.attempt > 1:
         parts.append(f"attempt {execution.attempt}")

@@ -19,6 +19,7 @@ from durable.describe.source import (
     attribute,
     is_builtin,
     is_of_python,
+    is_of_strangers,
     live_function,
 )
 from durable.describe.values import (
@@ -131,7 +132,9 @@ class Calls(Operations):
             return self._uninteresting(it, given, node)
         if isinstance(it, type):
             return self._instance(fn, given, node)
-        function = None if is_of_python(it) else live_function(it) or live_function(_bound_call(it))
+        if is_of_python(it) or is_of_strangers(it):
+            return self._unknown(given, node)
+        function = live_function(it) or live_function(_bound_call(it))
         return self._unknown(given, node) if function is None else self._call_known(function, given, node)
 
     def _may_matter(self, given: Arguments) -> bool:

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, cast, final
 
-from durable.describe.shape import Node, NodeKind, WorkflowShape
+from durable.describe.shape import Edge, Node, NodeKind, WorkflowShape
+from durable.describe.ways import STRUCTURE, Visit, ways_taken
 from durable.models import ExecutionDetail, ExecutionStatus, StepRecord
 
 NodeState: TypeAlias = Literal["ran", "current", "failed", "not_taken", "ahead"]
@@ -26,7 +27,6 @@ _KINDS: Final[Mapping[str, tuple[NodeKind, ...]]] = {
 _BRANCH: Final = re.compile(r"#[0-9.]+#?/")
 _USE: Final = re.compile(r"#[0-9]+$")
 _ITEM: Final = re.compile(r"\[[0-9]+\]$")
-_STRUCTURE: Final[frozenset[NodeKind]] = frozenset({"gather", "decision", "loop", "branch", "rollback"})
 
 
 @final
@@ -62,10 +62,12 @@ class Overlay:
 @final
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """Which nodes of a shape executions have reached."""
+    """What of a shape executions have reached."""
 
     reached: tuple[Node, ...]
     missed: tuple[Node, ...]
+    untaken: tuple[Edge, ...] = ()
+    """Edges with a label (a case, `false`, `timeout` ...) that lead on from what was reached, and that none took."""
 
     @property
     def ratio(self) -> float:
@@ -75,7 +77,13 @@ class Coverage:
 
 def overlay(shape: WorkflowShape, detail: ExecutionDetail) -> Overlay:
     """What one execution did of `shape`."""
+    return _followed(shape, detail)[0]
+
+
+def _followed(shape: WorkflowShape, detail: ExecutionDetail) -> tuple[Overlay, set[Edge]]:
+    """What one execution did, and the edges that it took."""
     status = detail.execution.status
+    visits: list[Visit] = []
     states: dict[str, NodeState] = {}
     unknown: list[StepRecord] = []
     chosen, barred = set[str](), set[str]()
@@ -95,7 +103,9 @@ def overlay(shape: WorkflowShape, detail: ExecutionDetail) -> Overlay:
             chosen |= taken
             barred |= left
         states[node.id] = _worse(states.get(node.id), _state(record, final=status.final))
+        visits.append((record, node))
         last = node
+    edges = ways_taken(shape, detail, visits, barred - chosen)
     start, end = shape.nodes[0].id, shape.nodes[-1].id
     if detail.execution.started_at is not None or detail.steps:
         states[start] = "ran"
@@ -104,17 +114,22 @@ def overlay(shape: WorkflowShape, detail: ExecutionDetail) -> Overlay:
     for id in (*chosen, *paths.between(states, barred - chosen)):
         states.setdefault(id, "ran")
     rest: NodeState = "not_taken" if status.final else "ahead"
-    return Overlay(shape, {node.id: states.get(node.id, rest) for node in shape.nodes}, tuple(unknown))
+    whole: dict[str, NodeState] = {node.id: states.get(node.id, rest) for node in shape.nodes}
+    return Overlay(shape, whole, tuple(unknown)), edges
 
 
 def coverage(shape: WorkflowShape, details: Iterable[ExecutionDetail]) -> Coverage:
-    """Which nodes any of `details` reached."""
+    """What any of `details` reached."""
     seen: set[str] = set()
+    ways: set[Edge] = set()
     for detail in details:
-        states = overlay(shape, detail).states
-        seen.update(id for id, state in states.items() if state not in ("not_taken", "ahead"))
+        laid, edges = _followed(shape, detail)
+        seen.update(id for id, state in laid.states.items() if state not in ("not_taken", "ahead"))
+        ways |= edges
     reached = tuple(node for node in shape.nodes if node.id in seen)
-    return Coverage(reached, tuple(node for node in shape.nodes if node.id not in seen))
+    missed = tuple(node for node in shape.nodes if node.id not in seen)
+    untaken = (e for e in shape.edges if e.label and e.source in seen and e not in ways)
+    return Coverage(reached, missed, tuple(untaken))
 
 
 def candidates(shape: WorkflowShape, record: StepRecord) -> list[Node]:
@@ -189,7 +204,7 @@ class _Paths:
                 for target in self.after[here]:
                     if target in ran:
                         found.update(_back(here, source, trail))
-                    elif self.nodes[target].kind in _STRUCTURE and target not in {*trail, *barred}:
+                    elif self.nodes[target].kind in STRUCTURE and target not in {*trail, *barred}:
                         trail[target] = here
                         left.append(target)
         return [id for id in self.nodes if id in found]

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, EnumType
 from functools import lru_cache
+from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Final, cast, final
 
@@ -23,6 +24,7 @@ from durable.describe.values import UNKNOWN, Function, FunctionNode, Known, Part
 from durable.steps import Step
 
 _CONTEXTLIB: Final = contextlib.__file__
+_INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
 
 
 @final
@@ -204,3 +206,20 @@ def is_of_python(it: object) -> bool:
     """Whether it is a part of the standard library."""
     module: object = getattr(it, "__module__", None)
     return isinstance(module, str) and module.partition(".")[0] in sys.stdlib_module_names
+
+
+def is_of_strangers(it: object) -> bool:
+    """Whether it is code of an installed package that knows nothing of durable: it can only hand the context on, to
+    code that it finds by means which nobody follows."""
+    while isinstance(it, MethodType | functools.partial):
+        it = it.__func__ if isinstance(it, MethodType) else cast("functools.partial[object]", it).func
+    code: CodeType | None = getattr(it, "__code__", None)
+    if code is None or not _INSTALLED.intersection(Path(code.co_filename).parts):
+        return False
+    names = cast("Mapping[str, object]", getattr(it, "__globals__", {}))
+    return not any(_top(value) == "durable" for value in names.values())
+
+
+def _top(it: object) -> str:
+    name: object = it.__name__ if isinstance(it, ModuleType) else getattr(it, "__module__", None)
+    return name.partition(".")[0] if isinstance(name, str) else ""

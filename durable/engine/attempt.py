@@ -17,22 +17,35 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from random import Random
-from typing import NoReturn, Protocol, TypeVar, final
+from typing import NoReturn, Protocol, TypeVar, cast, final
 
-from durable.clock import Clock
+from durable.clock import Clock, stopwatch
 from durable.codec import dump_error, load_error, record_error
 from durable.engine.branch import AnyTask, Branch, PutAside, blocked_on_children, is_about_to_run
 from durable.engine.compensation import Compensations
 from durable.engine.failures import failure_start
 from durable.engine.journal import Journal, Topic
-from durable.engine.operator_acts import apply_act
+from durable.engine.latch import Latch
+from durable.engine.operator_acts import (
+    APPLIED,
+    FORCE_FAIL,
+    REFUSED,
+    Effect,
+    Running,
+    apply_act,
+    hold_until,
+    paused,
+)
 from durable.engine.persist import persist
-from durable.engine.replay import Replay
+from durable.engine.replay import NOTHING, Replay
+from durable.engine.telling import Told, started_within
 from durable.engine.transitions import (
     CANCEL,
     END,
     NUDGE,
+    PAUSED,
     TIMEOUT,
+    Ended,
     Ending,
     cancelled_by,
     failed,
@@ -50,6 +63,7 @@ from durable.protocols import (
     Claimed,
     Close,
     Committed,
+    Continue,
     Created,
     Diverged,
     Doorbell,
@@ -65,7 +79,9 @@ from durable.protocols import (
     Park,
     Ready,
     Run,
+    Start,
 )
+from durable.telemetry import Telemetry
 from durable.workflow import AnyWorkflow, Registry
 
 T = TypeVar("T")
@@ -126,6 +142,7 @@ class Host:
     """For what a body asks; None: it asks nothing."""
     stubs: Stubs | None = None
     onlooker: Onlooker | None = None
+    telemetry: Telemetry | None = None
     forgetful: bool = False
     """Give the execution back, to be replayed, as soon as something new is recorded and something else begins."""
 
@@ -154,9 +171,16 @@ class Attempt:
         self.journal = journal
         self.host = host
         self.row = claimed.row
+        self.claimed_at = claimed.now
+        self.told = None if host.telemetry is None else Told(host.telemetry, claimed.row)
+        """What listeners get to know of it; None: nobody listens."""
         self.compensations = Compensations()
+        self.failures: list[tuple[Exception, str]] = []
+        """What failed steps have raised in the body, and which step it was."""
         self.ending: Ending | None = None
         """Why it ends, when it does not end by itself."""
+        self.ended: Ended | None = None
+        """How it ended, once that is stored."""
         self.cancelling = False
         """The ending has reached the body, as a `CancelledError`."""
         self._new_body = new_body
@@ -165,22 +189,30 @@ class Attempt:
         self._root: asyncio.Task[Next] | None = None
         self._branches: dict[AnyTask, Branch] = {}
         self._waits = Waits()
-        self._in_step: dict[AnyTask, None] = {}
+        self._in_step: dict[AnyTask, Running | None] = {}
+        """What runs in a task that the driver waits for: a step, or None for a question to the store."""
+        self.skipped: set[str] = set()
+        """Steps that run, and whose result an operator has given."""
         self._steps_done: asyncio.Future[None] | None = None
         self._flushers: list[asyncio.Future[None]] = []
         self._in_flight: list[asyncio.Future[None]] = []
         self._committing = False
-        self._woken = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._woken = Latch(self._loop)
         self._patience = _PATIENCE
         self._impatient = False
         self._verdict: Next | None = None
+        self._doomed = False
+        """An operator has ended it."""
         self._holding = False
         self._delivering = False
         self._sealed = False
         self._releasing = False
+        self._amended = False
+        """An operator has changed what the body has seen: it must begin again."""
         self._nudged = False
         self._refused = 0
-        self._replay = Replay({})
+        self._replay = NOTHING
 
     # ---- what a worker calls
 
@@ -193,13 +225,18 @@ class Attempt:
     def owned(self) -> bool:
         return self._owned
 
+    @property
+    def running_step(self) -> str:
+        """A step whose body runs now, or nothing. May be asked on any thread."""
+        return next((step.key for step in [*self._in_step.values()] if step is not None), "")
+
     async def activate(self, claimed: Claimed) -> Committed | Fenced | Diverged:
         """Go on, from the claim, until the execution is parked, has ended or belongs to somebody else.
 
         After `Committed` with a `Park`, `live` is still true and the attempt may be kept for the next claim.
         """
         self._owned, self._nudged = True, False
-        self.row = claimed.row
+        self.row, self.claimed_at = claimed.row, claimed.now
         try:
             self._take_in(claimed.inbox)
             if self._root is None:
@@ -211,6 +248,8 @@ class Attempt:
                     continue
                 if isinstance(next, Close):
                     self._tell_failure(next)
+                if self.told is not None:
+                    self.told.leave_trace(next, self.journal)
                 answer = await self._commit(next)
                 if isinstance(answer, Full):
                     self.journal.discard()
@@ -219,10 +258,15 @@ class Attempt:
                     self._take_in(answer.inbox)
                 else:
                     self._owned = False
-                    if isinstance(answer, Committed) and isinstance(next, Close):
+                    if self.ended is not None:
                         log.info(
-                            "execution %s of %s ended as %s", self.row.id, self.row.workflow, next.status
+                            "execution %s of %s ended as %s",
+                            self.row.id,
+                            self.row.workflow,
+                            self.ended.close.status,
                         )
+                    if self.told is not None:
+                        self.told.left(next, answer, self._waits.all(), self.journal.now)
                     if not (isinstance(answer, Committed) and isinstance(next, Park)):
                         self.let_go()
                     elif self._moving() or self._in_step or self._flushers:
@@ -230,6 +274,8 @@ class Attempt:
                     return answer
         except BaseException:
             self._owned = False
+            if self.told is not None:
+                self.told.lost("abandoned")
             self.let_go()
             raise
 
@@ -260,6 +306,14 @@ class Attempt:
         closed = [task for task, branch in branches if task in self._in_step or branch.close()]
         for task in closed:
             task.cancel()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Let go of what knows this attempt, so that the end frees its memory, not the collector some time later."""
+        if self._root is not None and self._root.done():
+            self._root = None
+        self.compensations.clear()
+        self.failures.clear()
 
     # ---- what the runtime calls
 
@@ -293,7 +347,7 @@ class Attempt:
         if (
             self._refused > _MOST_REFUSALS
         ):  # it swallows everything, in a loop that would never let go of the thread
-            await asyncio.get_running_loop().create_future()
+            await self._loop.create_future()
         raise PutAside
 
     async def barrier(self, *, undoing: bool = False) -> None:
@@ -309,7 +363,7 @@ class Attempt:
             dirty = self.journal.dirty
             if self._owned and (stored or not (dirty or self._committing)):
                 return  # and not while it is parked: whoever claims it then would begin the same
-            flushed = asyncio.get_running_loop().create_future()
+            flushed = self._loop.create_future()
             (self._flushers if dirty or not self._committing else self._in_flight).append(flushed)
             self.wake()
             await flushed
@@ -321,7 +375,7 @@ class Attempt:
         Once the run's timeout has been delivered, only compensations may begin."""
         if self._delivering and not self.cancelling:
             await asyncio.sleep(0)  # the CancelledError is on its way
-        mine = asyncio.current_task() is self._root
+        mine = asyncio.current_task(self._loop) is self._root
         if self._holding or self._releasing or (self._sealed and not mine):
             await self.block(Wait("hold", (), _unreachable))
         is_over = self.ending is not None and self.cancelling and not self.ending.may_clean_up
@@ -340,7 +394,7 @@ class Attempt:
         """What is recorded once the wait is over; None for one that the inbox does not end."""
         if not self._live:
             await self.refuse()
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         assert task is not None
         self._waits.add(task, wait)
         self.wake()
@@ -357,14 +411,14 @@ class Attempt:
         """The entry that a wait for `topics` takes at once, without blocking."""
         return None if self._holding else self.journal.first(topics)
 
-    def step_begins(self) -> None:
-        task = asyncio.current_task()
+    def step_begins(self, step: Running | None = None) -> AnyTask:
+        """The task that it runs in, for `step_ends`."""
+        task = asyncio.current_task(self._loop)
         assert task is not None
-        self._in_step[task] = None
+        self._in_step[task] = step
+        return task
 
-    def step_ends(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def step_ends(self, task: AnyTask) -> None:
         self._in_step.pop(task, None)
         if self._releasing:
             self._woken.set()
@@ -375,11 +429,11 @@ class Attempt:
         """What the store answers to a body, which counts as running meanwhile."""
         store = self.host.store
         assert store is not None
-        self.step_begins()
+        task = self.step_begins()
         try:
             return await persist(lambda: question(store))
         finally:
-            self.step_ends()
+            self.step_ends(task)
 
     async def start_now(self, spec: NewExecution) -> Created | Joined | Exists:
         """Start another execution before the next commit; again: the same one."""
@@ -392,7 +446,7 @@ class Attempt:
         """End this attempt, from within the body, with nothing for the body to catch."""
         self._verdict = verdict
         self.wake()
-        await asyncio.get_running_loop().create_future()
+        await self._loop.create_future()
         raise AssertionError("it is closed there")
 
     async def needs_repair(self, error: DurableError, step_id: str | None = None) -> NoReturn:
@@ -404,6 +458,8 @@ class Attempt:
             await self.stop(self.ending.close())
         else:
             log.error("execution %s of %s is parked: %s", self.row.id, self.row.workflow, error)
+        if self.told is not None:
+            self.told.refused(error)
         record = record_error(error, step_id=step_id)
         await self.stop(Block(ExecutionStatus.PARKED, dump_error(record), error.code))
 
@@ -414,6 +470,14 @@ class Attempt:
             self._nudged = True
             self.host.nudge(self.row.id)
 
+    def step_of(self, error: BaseException) -> str | None:
+        """The step that failed with this error, which has come out of the body."""
+        step_id = next((step_id for failure, step_id in self.failures if failure is error), None)
+        if step_id is None and isinstance(error, BaseExceptionGroup):
+            parts = cast("BaseExceptionGroup[BaseException]", error).exceptions
+            step_id = next(filter(None, map(self.step_of, parts)), None)
+        return step_id
+
     # ---- the driver
 
     def _decide(self) -> Next | None:
@@ -421,9 +485,9 @@ class Attempt:
             return self._verdict
         assert self._root is not None
         if self._root.done():
-            return self._conclusion(self._root)
+            return self._unless_paused(self._conclusion(self._root))
         if self._releasing and not self._in_step:
-            return Ready(0, ExecutionStatus.PENDING, self.row.attempt)
+            return paused(self.journal) or Ready(0, ExecutionStatus.PENDING, self.row.attempt)
         if self._quiescent():
             if (turn := self._replay.first_waiting()) is not None:
                 self._waits.release(turn)
@@ -443,15 +507,23 @@ class Attempt:
             log.exception("execution %s is parked: this is a fault in durable", self.row.id)
             return Block(ExecutionStatus.PARKED, dump_error(record_error(error)), "internal_error")
 
+    def _unless_paused(self, end: Next) -> Next:
+        """What is committed at the body's end, where an operator has acted while it came there."""
+        if self._amended and isinstance(end, Close) and end.status is ExecutionStatus.COMPLETED:
+            return Ready(0, ExecutionStatus.PENDING, self.row.attempt)  # by what is not true any more
+        if isinstance(end, Ready | Continue) and (block := paused(self.journal)) is not None:
+            if isinstance(end, Continue):
+                return block  # the body comes here again when it is resumed
+            hold_until(self.journal, end.at_ms, end.status)
+            return Ready(0, end.status, end.attempt)
+        return end
+
     async def _idle(self) -> None:
         # What is recorded is stored soon even if nobody asks for it; and a branch that waited for something of its own
         # may by now wait for other branches only, which nothing tells us.
         watched = self.journal.dirty or bool(self._waits)
-        timer = (
-            asyncio.get_running_loop().call_later(self._patience, self._on_impatience) if watched else None
-        )
+        timer = self._loop.call_later(self._patience, self._on_impatience) if watched else None
         await self._woken.wait()
-        self._woken.clear()
         if timer is not None:
             timer.cancel()
 
@@ -463,12 +535,20 @@ class Attempt:
     async def _commit(self, next: Next) -> Committed | Fenced | Diverged | Full:
         self._in_flight, self._flushers = self._flushers, []
         self._committing, self._impatient = True, False
+        told, began = self.told, 0.0
+        checkpoints = 0
+        if told is not None:
+            began, checkpoints = stopwatch(), self.journal.pending
         try:
             answer = await self.journal.commit(next)
         finally:
             self._committing = False
+        if told is not None:
+            told.committed(checkpoints, answer, stopwatch() - began)
         flushed, self._in_flight = self._in_flight, []
         if isinstance(answer, Committed):
+            if isinstance(next, Close):
+                self.ended = Ended(self.row, next)
             if answer.doorbells or answer.touched:
                 self.host.announce(answer.doorbells, answer.touched)
             for due in (self.journal.soonest(), answer.next_at):
@@ -483,7 +563,7 @@ class Attempt:
     def _tell_failure(self, end: Close) -> None:
         start = failure_start(self.workflow, self.row, self.journal.ver, end)
         if start is not None:
-            self.journal.send(start)
+            self.journal.send(Start(started_within(start.spec, self.host.telemetry)))
 
     def _quiescent(self) -> bool:
         """Whether nothing of the body can move before the inbox brings something."""
@@ -507,10 +587,14 @@ class Attempt:
 
     def _ended(self, task: AnyTask) -> None:
         branch = self._branches.pop(task, None)
-        if branch is not None and branch.parent is not None:
-            branch.parent.saw(branch.time)
-        if not self._live and not task.cancelled():
-            task.exception()  # it was closed; there is nothing to tell about it
+        if branch is not None:
+            if branch.parent is not None:
+                branch.parent.saw(branch.time)
+            branch.is_over()
+        if not self._live:
+            self._forget()
+            if not task.cancelled():
+                task.exception()  # it was closed; there is nothing to tell about it
         if task is self._root or not self._owned:
             self.wake()
         else:
@@ -520,6 +604,8 @@ class Attempt:
 
     def _take_in(self, entries: Iterable[InboxEntry]) -> None:
         for entry in self.journal.deliver(entries):
+            if self.told is not None and entry.kind is MessageKind.TIMER:
+                self.told.timer(entry, self.journal.history.get(entry.name))
             topic = (entry.kind, entry.name)
             if not self.journal.is_unread(entry):
                 continue  # a timer that came too late for a wait that an entry before it has ended
@@ -530,19 +616,43 @@ class Attempt:
             elif topic == NUDGE:
                 self.journal.consume(entry, "__nudge")
             elif entry.kind is MessageKind.OPERATOR:
-                self.journal.consume(entry, "__operator")
-                verdict = apply_act(entry, self.journal)
-                if verdict is not None or self._root is not None:
-                    self._verdict = verdict or Ready(0, ExecutionStatus.PENDING, self.row.attempt)
+                self._obey(entry)
             elif self.journal.is_stale(entry):
                 self.journal.consume(entry, "__stale")
             elif not self._holding:
                 self._waits.settle(topic, entry)
 
+    def _obey(self, entry: InboxEntry) -> None:
+        """Do what an operator asks for."""
+        journal, root = self.journal, self._root
+        is_over = root is not None and root.done() and self._verdict is None
+        if is_over and root is not None and not isinstance(self._conclusion(root), Close):
+            return  # it stays unread, and the next claim brings it
+        running = {step.key: step for step in self._in_step.values() if step is not None}
+        effect: Effect | None = None
+        if not (self._doomed or (is_over and entry.name != FORCE_FAIL)):
+            effect = apply_act(entry, journal, running)
+        journal.consume(entry, REFUSED if effect is None else APPLIED)
+        if effect is None:
+            return
+        self._doomed = isinstance(effect.next, Close)
+        if root is None or self._verdict is not None or not effect.gently:
+            again = Ready(0, ExecutionStatus.PENDING, self.row.attempt)
+            self._verdict = effect.next or (self._verdict and again) or (again if root is not None else None)
+            return
+        self._amended = self._amended or effect.amends
+        for task, step in self._in_step.items():
+            if step is not None and step.key == effect.stops:
+                self.skipped.add(step.key)
+                task.cancel()
+        self.release()
+
     def _end(self, ending: Ending) -> None:
         if self.ending is not None:
             return  # the first reason is kept
         self.ending = ending
+        if PAUSED in self.journal.history:
+            self.journal.forget([PAUSED])
         if self._root is None:
             self._holding = True  # first let the body come to where it was
         else:
@@ -554,12 +664,12 @@ class Attempt:
         if not self._delivering:
             self._delivering = True
             # In the next turn: a wait that is over already gives the body its value first, as it will on a replay.
-            asyncio.get_running_loop().call_soon(self._cancel_body)
+            self._loop.call_soon(self._cancel_body)
 
     def _cancel_body(self) -> None:
-        assert self._root is not None
         assert self.ending is not None
         if self._live and not self.cancelling and not self._sealed:
+            assert self._root is not None
             self.cancelling = True
             self._root.cancel(self.ending.error.message)
 
@@ -569,6 +679,8 @@ class Attempt:
         if self._verdict is None and self.row.crashes >= self.host.max_crashes:
             log.error("execution %s of %s is given up: its workers die", self.row.id, self.row.workflow)
             self._verdict = poisoned(self.row.crashes)
+        if self._verdict is None and self.ending is None and self.host.onlooker is None:
+            self._verdict = paused(self.journal)
         if self._verdict is not None:
             return
         history = self.journal.history
@@ -592,7 +704,7 @@ class Attempt:
             for task in tuple(self._in_step):
                 task.cancel()
         while self._in_step:
-            self._steps_done = asyncio.get_running_loop().create_future()
+            self._steps_done = self._loop.create_future()
             await self._steps_done
         for task, branch in list(self._branches.items()):
             if branch is not root:

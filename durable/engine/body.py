@@ -60,14 +60,7 @@ class Body:
     async def run(self, branch: Branch) -> Next:
         """What is to be committed once the workflow's function has returned or raised."""
         attempt = self._attempt
-        error: BaseException | None = None
-        result: object = None
-        try:
-            result = await self._call()
-        except (Exception, asyncio.CancelledError, Bail, ContinueAsNew, BaseExceptionGroup) as raised:
-            if not attempt.live:
-                raise
-            error = raised
+        result, error = await self._outcome()
         if error is not None and attempt.ending is None and (bail := find_in(error, Bail)):
             attempt.ending = cancelled(bail.reason)
         await attempt.settle_branches(branch)
@@ -80,8 +73,19 @@ class Body:
             again = self._tried_again(failure)
             if again is not None:
                 return again
-            attempt.ending = Ending(ExecutionStatus.FAILED, record_error(failure), may_clean_up=False)
+            record = record_error(failure, step_id=attempt.step_of(failure))
+            attempt.ending = Ending(ExecutionStatus.FAILED, record, may_clean_up=False)
         return await self._ended_by(attempt.ending)
+
+    async def _outcome(self) -> tuple[object, BaseException | None]:
+        """What the function returns or raises. Not in `run`, which has the error for long: it would be in its traceback
+        and both would wait for the garbage collector."""
+        try:
+            return await self._call(), None
+        except (Exception, asyncio.CancelledError, Bail, ContinueAsNew, BaseExceptionGroup) as raised:
+            if not self._attempt.live:
+                raise
+            return None, raised
 
     async def _completed(self, result: object) -> Next:
         attempt = self._attempt
@@ -113,7 +117,7 @@ class Body:
             "attempt",
             self._row.workflow,
             CheckpointStatus.FAILED,
-            dump_error(record_error(error)),
+            dump_error(record_error(error, step_id=self._attempt.step_of(error))),
             started_at=started,
             finished_at=now,
         )

@@ -139,6 +139,10 @@ class Branch:
         self.task = task
         self.owner.adopt(self)
 
+    def is_over(self) -> None:
+        """Its task has ended. Its context, which knows this branch, is let go: both would wait for the collector."""
+        self.context, self.task, self._body = _NO_CONTEXT, None, None
+
     def close(self) -> bool:
         """End the coroutine, which does not run now: its `finally` blocks run. False: it would not end."""
         self._closed = True
@@ -161,6 +165,7 @@ class Branch:
         return False
 
 
+_NO_CONTEXT = Context()
 _UNCLOSED: list[Branch] = []
 """Kept, because the garbage collector would only try to close them once more."""
 _current: ContextVar[Branch | None] = ContextVar("durable.branch", default=None)

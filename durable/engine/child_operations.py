@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from pydantic_core import to_json
 
-from durable.codec import Schema, load_error, rebuild
+from durable.codec import Schema, load_error
 from durable.engine.branch import Branch
 from durable.engine.frames import (
     TIMEOUT_FRAME,
@@ -16,6 +16,7 @@ from durable.engine.frames import (
 )
 from durable.engine.operations import COMPLETED, FAILED
 from durable.engine.options import new_execution
+from durable.engine.telling import started_within
 from durable.engine.transitions import cancel_data
 from durable.engine.wait_operations import WaitOperations
 from durable.errors import (
@@ -108,7 +109,7 @@ class ChildOperations(WaitOperations):
 
     async def _child_result(self, workflow: AnyWorkflow | None, done: Checkpoint) -> Any:
         if done.status is FAILED:
-            raise rebuild(load_error(done.data))
+            raise self.failure(load_error(done.data))
         outcome = Outcome.unpack(done.data)
         if workflow is not None and outcome.workflow != workflow.name:
             raise InvalidInput(
@@ -140,9 +141,10 @@ class ChildOperations(WaitOperations):
         """Start it with the next commit. One that joins a group is started now: whom it joins is not known before, and
         that one is not this parent's alone."""
         if spec.join is None:
-            self.journal.send(Start(spec))
+            self.journal.send(Start(started_within(spec, self.driver.host.telemetry)))
             return Child(spec.id, detached)
         await self.driver.barrier()
+        spec = started_within(spec, self.driver.host.telemetry)
         return Child((await self.driver.start_now(spec)).id, detached=True)
 
     def handle(self, execution_id: str, workflow: AnyWorkflow | None) -> Handle[Any]:

@@ -31,6 +31,10 @@ class Compensations:
     def add(self, compensation: Compensation) -> None:
         self._left.append(compensation)
 
+    def clear(self) -> None:
+        """Nothing here will run any more."""
+        self._left.clear()
+
     async def run_all(self, scope: object = None) -> None:
         """Run those of `scope` (None: all), newest first, one after the other.
 

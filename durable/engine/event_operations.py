@@ -13,6 +13,7 @@ from durable.engine.frames import TIMEOUT_FRAME, pack_event, unpack_event
 from durable.engine.operations import CANCELLED, COMPLETED
 from durable.engine.options import causes
 from durable.engine.subscriptions import compose
+from durable.engine.telling import emitted
 from durable.engine.wait_operations import WaitOperations
 from durable.engine.waits import Wait
 from durable.errors import DurableError
@@ -48,7 +49,8 @@ class EventOperations(WaitOperations):
             await self.driver.hold()
             event_id = f"{self.execution_id}:{self.driver.row.generation}:{key}"
             plan = await self.driver.ask(lambda store: store.plan(event.name))
-            self.journal.send(compose(event, event_id, data, plan, self.driver.host.registry))
+            emit = compose(event, event_id, data, plan, self.driver.host.registry)
+            self.journal.send(emitted(emit, self.driver.host.telemetry))
             done = self.record(branch, key, "emit", event.name, COMPLETED, data)
         branch.saw(done.finished_at or 0)
 

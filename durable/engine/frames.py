@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 from pydantic_core import from_json, to_json
 
+from durable.models import ErrorRecord
 from durable.protocols import Checkpoint, CheckpointStatus, EventRow
 
 _NAME, _PAYLOAD = b'{"name":"', b'","payload":'
 _USED_CTX = b',"used_ctx":true'
+_MOST_TRIES, _LONGEST_MESSAGE = 20, 500
 TIMEOUT_FRAME = b'{"timeout":true}'
 
 
@@ -27,6 +29,33 @@ def unpack_received(data: bytes) -> tuple[str, bytes] | None:
         return None
     name, _, rest = data.removeprefix(_NAME).partition(_PAYLOAD)
     return name.decode(), rest[:-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """A try of a step that failed, and after which another one followed."""
+
+    number: int
+    started_at: int
+    finished_at: int
+    error: ErrorRecord
+    """Without what would rebuild it."""
+
+
+def pack_tries(before: bytes, number: int, started_at: int, finished_at: int, error: ErrorRecord) -> bytes:
+    """The tries so far with this one: the first of all, and the last ones."""
+    tries: list[object] = from_json(before) if before and number > 1 else []
+    tries.append(
+        [number, started_at, finished_at, error.error_type, error.message[:_LONGEST_MESSAGE], error.code]
+    )
+    return to_json(tries if len(tries) <= _MOST_TRIES else [tries[0], *tries[1 - _MOST_TRIES :]])
+
+
+def unpack_tries(data: bytes) -> list[Try]:
+    return [
+        Try(number, started_at, finished_at, ErrorRecord(error_type, message, code=code))
+        for number, started_at, finished_at, error_type, message, code in from_json(data)
+    ]
 
 
 def pack_limit(name: str, *, passed: bool) -> bytes:

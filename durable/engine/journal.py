@@ -80,6 +80,11 @@ class Journal:
         """Something is recorded that is not stored yet, nor on its way."""
         return self._dirty
 
+    @property
+    def pending(self) -> int:
+        """How many records the next commit will store."""
+        return len(self._checkpoints)
+
     def record(
         self,
         step_id: str,
@@ -133,6 +138,23 @@ class Journal:
             started_at=begun.started_at,
             wake_at=begun.wake_at,
         )
+
+    def amend(self, final: Checkpoint, data: bytes) -> None:
+        """Give a final record other data. It keeps its place: the final ones behind it are recorded again."""
+        behind = [c for c in self.history.values() if c.status.final and c.seq >= final.seq]
+        behind.sort(key=lambda c: c.seq)
+        self.forget([c.step_id for c in behind])
+        for c in behind:
+            self.record(
+                c.step_id,
+                c.kind,
+                c.name,
+                c.status,
+                data if c is final else c.data,
+                attempts=c.attempts,
+                started_at=c.started_at,
+                finished_at=c.finished_at,
+            )
 
     def forget(self, step_ids: Iterable[str]) -> None:
         """Drop records, so that what they stand for happens again."""

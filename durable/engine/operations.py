@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from durable.codec import Schema
+from durable.codec import Schema, rebuild
 from durable.engine.attempt import Attempt
 from durable.engine.branch import Branch, current_branch
 from durable.engine.call_site import call_site
@@ -13,6 +13,7 @@ from durable.errors import (
     DurableError,
     ReplayMismatch,
 )
+from durable.models import ErrorRecord
 from durable.protocols import (
     Checkpoint,
     CheckpointStatus,
@@ -90,9 +91,20 @@ class Operations:
             )
         )
 
+    def failure(self, record: ErrorRecord) -> Exception:
+        """The exception that a failed step or child raises in the body."""
+        error = rebuild(record)
+        if record.step_id is not None:
+            self.driver.failures.append((error, record.step_id))
+        return error
+
     async def loaded(self, schema: Schema[Any], done: Checkpoint) -> object:
         try:
             return schema.load(done.data)
+        except DurableError:
+            pass
+        try:
+            return schema.load(done.data, f"the recorded result of {done.kind} {done.step_id!r}")
         except DurableError as error:
             await self.driver.needs_repair(error)
 

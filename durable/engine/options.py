@@ -90,23 +90,32 @@ def new_execution(
         key=key,
         reuse_closed_key=reuse_closed_key,
         tags={**workflow.tags, **(tags or {})},
-        options=b"" if retry is None else to_json({"retry": retry.to_dict()}),
+        options=pack_options(retry, by_definition=bool(flow) or bool(workflow.cancels)),
         delay_ms=delay_ms,
         at_ms=at_ms,
         timeout_ms=workflow.timeout_ms if timeout_ms is None else timeout_ms,
         parent_id=parent_id,
         gates=flow.gates(value, input) if flow else (),
         join=join,
-        listens=_listens(workflow, input) if workflow.cancels else (),
+        listens=listens_of(workflow, input) if workflow.cancels else (),
         cause=b"" if cause is None else to_json({"name": cause.name, "id": cause.id}),
     )
 
 
+def pack_options(retry: Retry | None, *, by_definition: bool) -> bytes:
+    """`by_definition`: what it passes and listens for follows from its workflow and its input."""
+    options: dict[str, object] = {}
+    if retry is not None:
+        options["retry"] = retry.to_dict()
+    if by_definition:
+        options["by_definition"] = True
+    return to_json(options) if options else b""
+
+
 def run_retry(options: bytes, workflow: AnyWorkflow) -> Retry:
     """The run's retry policy: the start's, else the workflow's."""
-    if not options:
-        return workflow.retry
-    return Retry.from_dict(from_json(options)["retry"], on=workflow.retry.on)
+    given = from_json(options).get("retry") if options else None
+    return workflow.retry if given is None else Retry.from_dict(given, on=workflow.retry.on)
 
 
 def causes(cause: bytes) -> Sequence[Cause]:
@@ -122,7 +131,8 @@ def _priority(workflow: Startable, value: object, input: bytes) -> int:
     return 0 if found is MISSING or found is None else check_priority(found)
 
 
-def _listens(workflow: Startable, input: bytes) -> Sequence[Listen]:
+def listens_of(workflow: Startable, input: bytes) -> Sequence[Listen]:
+    """The events that cancel an execution of a workflow with this input."""
     structure = plain(input)
     listens: list[Listen] = []
     for number, cancels in enumerate(workflow.cancels):

@@ -48,3 +48,7 @@ class Replay:
             if key in self._waiting:
                 return self._waiting.pop(key)
         return None
+
+
+NOTHING = Replay({})
+"""Of a body that has not begun."""

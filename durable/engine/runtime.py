@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import logging
 import random as random_module
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, NoReturn, final
@@ -27,6 +27,7 @@ from durable.engine.frames import (
 )
 from durable.engine.operations import COMPLETED, OPEN
 from durable.engine.options import causes
+from durable.engine.reruns import seed_of
 from durable.engine.sagas import Saga
 from durable.engine.step_operations import StepOperations
 from durable.errors import (
@@ -67,6 +68,7 @@ class BodyRuntime(StepOperations, ChildOperations, EventOperations):
         self._logger.attempt = attempt
         self._randoms: dict[str, random_module.Random] = {}
         self._uuids: dict[str, int] = {}
+        self._root = seed_of(attempt.row)
 
     # ---- who it is
 
@@ -116,8 +118,7 @@ class BodyRuntime(StepOperations, ChildOperations, EventOperations):
         return UUID(bytes=self._seed(path, f"uuid:{number}")[:16], version=4)
 
     def _seed(self, path: str, what: str) -> bytes:
-        row = self.driver.row
-        return hashlib.sha256(f"{row.id}\n{row.generation}\n{path}\n{what}".encode()).digest()
+        return hashlib.sha256(f"{self._root}\n{path}\n{what}".encode()).digest()
 
     # ---- a choice
 
@@ -228,6 +229,14 @@ class _BodyLogger(logging.LoggerAdapter[logging.Logger]):
     """Says nothing while the body is replayed."""
 
     attempt: Attempt
+
+    @override
+    def process(
+        self, msg: object, kwargs: MutableMapping[str, Any]
+    ) -> tuple[object, MutableMapping[str, Any]]:
+        """With the fields that the caller gives as well as those of the execution."""
+        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
+        return msg, kwargs
 
     @override
     def isEnabledFor(self, level: int) -> bool:

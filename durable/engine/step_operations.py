@@ -7,17 +7,19 @@ from collections.abc import Awaitable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-from durable.codec import Schema, dump_error, load_error, rebuild, record_error
+from durable.codec import Schema, dump_error, load_error, record_error
 from durable.engine.branch import Branch
 from durable.engine.compensation import Compensation
-from durable.engine.frames import pack_limit
+from durable.engine.frames import pack_limit, pack_tries
 from durable.engine.operations import CANCELLED, COMPLETED, FAILED, OPEN, RETRYING, Operations
+from durable.engine.operator_acts import Running, given_result
 from durable.engine.sagas import SCOPES
 from durable.engine.step_body import run_step_body
+from durable.engine.transitions import GIVEN, TRIES
 from durable.engine.waits import Wait
 from durable.errors import ConfigurationError, DurableError
 from durable.flow_control import limit_gate
-from durable.models import ExecutionStatus
+from durable.models import ErrorRecord, ExecutionStatus
 from durable.protocols import (
     Checkpoint,
     CheckpointStatus,
@@ -53,7 +55,7 @@ class StepOperations(Operations):
             await asyncio.get_running_loop().create_future()  # what cancelled it then will cancel it again
         branch.saw(done.finished_at or 0)
         if done.status is FAILED:
-            raise rebuild(load_error(done.data))
+            raise self.failure(load_error(done.data))
         if call.undo is not None:
             self.driver.compensations.add(
                 Compensation(done.seq, scopes, lambda: self._compensate(branch, key, call, schema, done))
@@ -73,6 +75,12 @@ class StepOperations(Operations):
         attempt, journal, row = self.driver, self.journal, self.driver.row
         stubs = attempt.host.stubs
         tries = 0
+        if found is None and (given := journal.history.get(GIVEN)) is not None:
+            data = given_result(given, key)
+            if data is not None:
+                await attempt.hold(undoing=kind == "rollback")
+                done = self._outcome(key, kind, call, COMPLETED, data, 0, self.clock.now_ms())
+                return done, await self.loaded(schema, done)
         if found is not None:  # it failed before, and is to be tried again; or it waits for its limit
             tries = found.attempts
             if found.status is RETRYING:
@@ -86,7 +94,8 @@ class StepOperations(Operations):
             started = self.clock.now_ms()
             info = StepInfo(row.id, key, tries, f"{row.id}:{row.generation}:{key}", self._is_cancelled)
             ended_before = attempt.cancelling
-            attempt.step_begins()
+            task = attempt.step_begins(Running(key, kind, call.fn_name, tries, started))
+            told = None if attempt.told is None else attempt.told.step(key, call.fn_name, kind, tries)
             try:
                 value = await run_step_body(
                     fn,
@@ -97,25 +106,34 @@ class StepOperations(Operations):
                     clock=self.clock,
                     threads=attempt.host.threads,
                 )
-                if attempt.cancelling and not ended_before:
+                if (attempt.cancelling and not ended_before) or key in attempt.skipped:
                     raise asyncio.CancelledError  # too late: it is not stored
-            except asyncio.CancelledError:
-                attempt.step_ends()
+            except asyncio.CancelledError as error:
+                attempt.step_ends(task)
+                if told is not None:
+                    told.ended("cancelled", error)
                 self._free(key, call)
                 await self._cancelled_step(key, kind, call, started, tries)
                 raise
             except Exception as error:
-                attempt.step_ends()
+                attempt.step_ends(task)
                 self._free(key, call)
+                if key in attempt.skipped:
+                    if told is not None:
+                        told.ended("cancelled", error)
+                        told = None
+                    await attempt.hold()
                 record = record_error(error, step_id=key)
                 now = self.clock.now_ms()
                 retry = call.retry or NO_RETRY
                 delay = retry.next_delay_ms(tries, error, attempt.host.random)
+                if told is not None:
+                    told.ended("failed" if delay is None else "retrying", error)
                 data = dump_error(record)
                 if delay is None:
                     failed = self._outcome(key, kind, call, FAILED, data, tries, started)
                     if kind == "step":
-                        raise rebuild(record) from error
+                        raise self.failure(record) from error
                     return failed, None
                 retrying = journal.record(
                     key,
@@ -127,12 +145,17 @@ class StepOperations(Operations):
                     started_at=started,
                     wake_at=now + delay,
                 )
+                self._note_try(key, tries, started, now, record)
                 await self._backoff(key, kind, retrying)
-            except BaseException:
-                attempt.step_ends()
+            except BaseException as error:
+                attempt.step_ends(task)
+                if told is not None:
+                    told.ended("cancelled", error)
                 raise
             else:
-                attempt.step_ends()
+                attempt.step_ends(task)
+                if told is not None:
+                    told.ended("completed")
                 self._free(key, call)
                 break
         try:
@@ -156,6 +179,12 @@ class StepOperations(Operations):
         return self.journal.record(
             key, kind, call.fn_name, status, data, attempts=tries, started_at=started, finished_at=now
         )
+
+    def _note_try(self, key: str, number: int, started: int, now: int, error: ErrorRecord) -> None:
+        """Keep how a try went that another one follows."""
+        before = self.journal.history.get(TRIES + key)
+        data = pack_tries(before.data if before is not None else b"", number, started, now, error)
+        self.journal.record(TRIES + key, "tries", "", OPEN, data, started_at=started)
 
     async def _pass_limit(self, key: str, kind: str, call: StepCall, limit: str, tries: int) -> None:
         """Come back when a try may begin, holding no slot of the worker meanwhile. What it passed it holds until the

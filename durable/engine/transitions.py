@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from random import Random
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from durable.codec import dump_error, load_error, record_error
 from durable.engine.journal import Topic
 from durable.errors import Fail, find_in
 from durable.models import ErrorRecord, ExecutionStatus
-from durable.protocols import TIMEOUT_TIMER, Close, MessageKind, Park, Ready
+from durable.protocols import TIMEOUT_TIMER, Close, ExecutionRow, MessageKind, Park, Ready
 from durable.retry import Retry
 
 END = "__end"
 """The checkpoint that says how an execution ends, written before the engine's own rollback begins."""
+PAUSED = "__paused"
+"""The checkpoint of an execution that an operator has paused."""
+GIVEN = "__given"
+"""The checkpoint with the results that an operator has given steps which had no record of their own."""
+TRIES = "__tries:"
+"""Before a step's key: the checkpoint with the tries of it that failed."""
 CANCEL: Topic = (MessageKind.CANCEL, "cancel")
 TIMEOUT: Topic = (MessageKind.TIMER, TIMEOUT_TIMER)
 NUDGE: Topic = (MessageKind.TIMER, "__nudge")
@@ -57,6 +63,13 @@ class Ending:
         return Close(self.status, error=dump_error(self.error), code=self.error.code)
 
 
+class Ended(NamedTuple):
+    """An end that is stored: how it came, and the execution as its last owner knew it."""
+
+    row: ExecutionRow
+    close: Close
+
+
 def cancelled(reason: str) -> Ending:
     return cancelled_by(cancel_data(reason))
 
@@ -66,10 +79,13 @@ def cancelled_by(data: bytes) -> Ending:
     return Ending(ExecutionStatus.CANCELLED, load_error(data), may_clean_up=True)
 
 
-def cancel_data(reason: str) -> bytes:
+def cancel_data(reason: str, by: str = "") -> bytes:
     """The data of a cancel's message: the error that its execution will end with."""
     reason = reason.encode("utf-8", "replace").decode()[:_LONGEST_REASON]
-    error = ErrorRecord("durable.errors.ExecutionCancelled", reason, code="cancelled", retry=False)
+    details = {"by": by} if by else None
+    error = ErrorRecord(
+        "durable.errors.ExecutionCancelled", reason, code="cancelled", details=details, retry=False
+    )
     return dump_error(error)
 
 

@@ -152,6 +152,11 @@ class NewExecution:
     """From its creation to its end."""
     cause: bytes = b""
     """What started it; opaque, a line for each."""
+    history: Sequence[Checkpoint] = ()
+    """Final records that it begins with, in this order: those of another execution that it repeats from somewhere on.
+    Only `create` takes any, and only for one without a `join`."""
+    values: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
+    """With `history`: what that execution had made readable from outside."""
 
 
 TIMEOUT_TIMER = "__timeout"

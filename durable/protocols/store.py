@@ -82,6 +82,7 @@ class DurableStore(Protocol):
         With a key, the (workflow, key) is looked up and taken in the same write: of many callers at once, one gets
         `Created`, the others `Exists` with the winner's id. With a `join` it joins its group (see `Join`). With
         gates it seeks them, at its instant: it is claimable when it has passed them, and closed if one refuses it.
+        What is to be in its history and its values from the beginning is written with it.
         The same `op_id` again: the first answer, and nothing is joined twice.
         """
         ...

@@ -115,9 +115,13 @@ def _content(cell: Any) -> object:
 
 @final
 class Habits:
-    """Notices, while it is entered, what the bodies of workflows ask for that would differ on a replay."""
+    """Notices, while it is entered, what the bodies of workflows ask for that would differ on a replay.
 
-    def __init__(self, workflows: Iterable[AnyWorkflow]) -> None:
+    What the code of a package in `trust` asks for, or has asked for, is let be.
+    """
+
+    def __init__(self, workflows: Iterable[AnyWorkflow], trust: Iterable[str] = ()) -> None:
+        self._trust = frozenset(trust)
         self._codes = {inspect.unwrap(workflow.fn).__code__ for workflow in workflows}
         self.bad: list[str] = []
         """A sentence for each."""
@@ -144,7 +148,8 @@ class Habits:
             return
         caller: FrameType | None = frame
         while caller is not None and caller.f_code not in self._codes:
-            if caller.f_code.co_filename.startswith(_OURS):
+            package = str(caller.f_globals.get("__name__")).partition(".")[0]
+            if caller.f_code.co_filename.startswith(_OURS) or package in self._trust:
                 return
             caller = caller.f_back
         if caller is not None:

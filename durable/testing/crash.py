@@ -62,6 +62,7 @@ async def crash_everywhere(
     drive: Drive | None = None,
     deps: OpenDeps | None = None,
     forget: Callable[[], object] | None = None,
+    trust: Iterable[str] = (),
     only: tuple[int, Mode] | None = None,
 ) -> CrashReport:
     """Run the workflow to its end, and then once with each `Fault` at each store write of its worker; another worker
@@ -73,8 +74,9 @@ async def crash_everywhere(
     compared.
 
     `drive(env, handle)` plays the outside world: it sends the signals, and time passes by itself when nothing else can
-    happen. `forget` is called when the worker dies: what modules keep in memory should go with it. `only` repeats the
-    run of one fault.
+    happen. `forget` is called when the worker dies: what modules keep in memory should go with it. `trust` names
+    packages that a body may call although they use time and chance, as it is said of them that nothing follows from
+    it. `only` repeats the run of one fault.
 
     Raises:
         AssertionError: a run differed. It names the write, what it carried, what differed, and how to run just that
@@ -82,17 +84,18 @@ async def crash_everywhere(
     """
     known: list[AnyWorkflow] = [workflow, *(other for other in workflows if other is not workflow)]
     scenario = Scenario(workflow, input, known, drive, deps)
-    return await in_a_thread(partial(_everywhere, scenario, forget, only))
+    return await in_a_thread(partial(_everywhere, scenario, forget, frozenset(trust), only))
 
 
 def _everywhere(
     scenario: Scenario,
     forget: Callable[[], object] | None,
+    trust: frozenset[str],
     only: tuple[int, Mode] | None,
     is_cancelled: Callable[[], bool],
 ) -> CrashReport:
     name = scenario.workflow.name
-    with Habits(scenario.workflows) as habits:
+    with Habits(scenario.workflows, trust) as habits:
         plain = _Run(scenario, None, None).run()
     _refuse(name, "without any fault", chain(plain.ended.broken, _unfinished(plain), habits.bad))
     twin = _Run(scenario, None, None).run()

@@ -11,10 +11,14 @@ from typing import Any, Self
 
 from durable.app import Durable, OpenDeps
 from durable.clock import Clock, VirtualClock, to_datetime
+from durable.describe import describe
+from durable.describe.overlay import Coverage
 from durable.duration import Duration, to_instant_ms, to_ms
 from durable.engine.rehearsal import Verdict
 from durable.handle import Handle
 from durable.ids import Ids
+from durable.models import ExecutionDetail
+from durable.testing.coverage import current
 from durable.testing.stubs import StepStubs
 from durable.worker import Worker
 from durable.workflow import AnyWorkflow
@@ -69,7 +73,11 @@ class DurableEnv:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.durable.__aexit__(kind, error, trace)
+        try:
+            if (run := current()) is not None:
+                await run.look(self.durable)
+        finally:
+            await self.durable.__aexit__(kind, error, trace)
 
     def now(self) -> datetime:
         """The time in this world."""
@@ -110,6 +118,20 @@ class DurableEnv:
             verdict = await replay(history)
         verdict.raise_if_unsafe()
         return verdict
+
+    async def coverage(self, workflow: AnyWorkflow) -> Coverage:
+        """What of a workflow its executions have reached here, and what none has."""
+        await self.until_idle()
+        details: list[ExecutionDetail] = []
+        cursor: str | None = None
+        while True:
+            page = await self.durable.operator.list_executions(
+                workflow=workflow.name, limit=100, cursor=cursor
+            )
+            details += [await self.durable.operator.get_execution_detail(one.id) for one in page.items]
+            cursor = page.cursor
+            if cursor is None:
+                return describe(workflow).coverage(details)
 
     def stub(self, step: str, result: object) -> None:
         """From now on the step gives `result` (or, if that is a function, what it returns for the step's arguments),

@@ -9,13 +9,16 @@ from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextvars import copy_context
 from typing import Any, final
 
-from durable.clock import Clock
+from durable.clock import Clock, stopwatch
 from durable.engine.attempt import Attempt, Host
 from durable.engine.journal import Journal
 from durable.engine.persist import persist
 from durable.engine.runtime import new_body
+from durable.engine.transitions import Ended
 from durable.errors import DurableError
 from durable.ids import Ids
+from durable.logs import RUNNING
+from durable.presence import MOST_WORK, Work
 from durable.protocols import (
     Claimed,
     Committed,
@@ -33,6 +36,7 @@ from durable.protocols import (
     Wanted,
     execution_topic,
 )
+from durable.telemetry import ClaimRefused
 from durable.workflow import Registry
 
 log = logging.getLogger("durable.worker")
@@ -63,7 +67,9 @@ class Dispatcher:
         wanted: Wanted,
         slots: int,
         most_parked: int,
+        tell: Callable[[str, Ended | None], None],
     ) -> None:
+        """`tell` is called when an execution has ended here, or was here and is so no more."""
         self._worker_id = worker_id
         self._registry = registry
         self._store = store
@@ -75,6 +81,7 @@ class Dispatcher:
         self._all_wanted = self._wanted = wanted
         self._free = slots
         self._most_parked = most_parked
+        self._tell = tell
         self._slot_freed = asyncio.Event()
         self._running: dict[str, Attempt | None] = {}
         self._suspects: dict[str, int] = {}
@@ -92,7 +99,7 @@ class Dispatcher:
         self._all_ended.set()
         self._hurried = asyncio.Event()
         self._served = 0
-        self._is_leaving = False
+        self._is_leaving = self._is_closed = False
         self._stopped = False
         self._context = copy_context()
 
@@ -110,6 +117,20 @@ class Dispatcher:
     def seen(self) -> dict[str, int]:
         """The last inbox entry that each running attempt knows."""
         return {id: attempt.journal.seen for id, attempt in self._running.items() if attempt is not None}
+
+    @property
+    def leaving(self) -> bool:
+        """Nothing new is taken any more."""
+        return self._is_leaving or self._is_closed
+
+    def work(self) -> list[Work]:
+        """What runs here, the longest first. May be asked on any thread."""
+        running = [attempt for attempt in [*self._running.values()] if attempt is not None]
+        running.sort(key=lambda attempt: attempt.claimed_at)
+        return [
+            Work(attempt.row.id, attempt.row.workflow, attempt.running_step, attempt.claimed_at)
+            for attempt in running[:MOST_WORK]
+        ]
 
     def start(self) -> None:
         self._receiver = asyncio.create_task(self._receive(), name="durable.receive")
@@ -164,11 +185,12 @@ class Dispatcher:
 
     def announce(self, doorbells: Sequence[Doorbell], touched: Sequence[str]) -> None:
         """Let all know what a write has made ready, and for whom it left something. What is parked in memory here goes
-        on at once, and nobody is rung for it."""
-        busy = {bell.id for bell in doorbells if bell.id in self._running}
-        if touched:
-            self._bus.publish(execution_topic(id) for id in touched)
-        rest = [bell for bell in doorbells if bell.id in busy or bell.id not in self._running]
+        on at once if there is a free slot, and nobody is rung for it; nobody else can do more with a hint."""
+        kept = {bell.id for bell in doorbells if bell.id in self._parked and bell.id not in self._running}
+        rest = [bell for bell in doorbells if bell.id not in kept or not self.expect(bell)]
+        hinted = [id for id in touched if id not in kept]
+        if hinted:
+            self._bus.publish(execution_topic(id) for id in hinted)
         if rest:
             self._queue.ring(rest)
 
@@ -207,13 +229,23 @@ class Dispatcher:
 
     def pause(self, queues: Collection[str]) -> bool:
         """Take nothing from these queues, and again from all others; does that change anything?"""
-        served = tuple(queue for queue in self._all_wanted.queues if queue not in queues)
+        served = tuple(
+            queue for queue in self._all_wanted.queues if queue not in queues and not self._is_closed
+        )
         if served == tuple(self._wanted.queues):
             return False
         self._wanted = Wanted(served, self._all_wanted.workflows)
         if self._receiver is not None and not self._is_leaving:
             self._receiver.cancel()
             self.start()
+        return True
+
+    def take_no_more(self) -> bool:
+        """Take nothing from any queue from now on, and let what runs go on; does that change anything?"""
+        if self._is_closed:
+            return False
+        self._is_closed = True
+        self.pause(())
         return True
 
     async def _receive(self) -> None:
@@ -310,15 +342,17 @@ class Dispatcher:
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, execution_id: str, delivery: Delivery | None, nonce: str) -> None:
+        ended: Ended | None = None
         try:
             await self._subscribe(execution_id)
-            await self._claim_and_drive(execution_id, delivery, nonce)
+            ended = await self._claim_and_drive(execution_id, delivery, nonce)
         except Exception:
             log.exception("execution %s is left to be taken over: this is a fault in durable", execution_id)
         finally:
+            del self._running[execution_id]
             if execution_id not in self._parked:
                 self._unsubscribe(execution_id)
-            del self._running[execution_id]
+                self._tell(execution_id, ended)
             self._suspects.pop(execution_id, None)
             self._free += 1
             self._served += 1
@@ -329,9 +363,14 @@ class Dispatcher:
             elif not self._running:
                 self._all_ended.set()
 
-    async def _claim_and_drive(self, execution_id: str, delivery: Delivery | None, nonce: str) -> None:
+    async def _claim_and_drive(
+        self, execution_id: str, delivery: Delivery | None, nonce: str
+    ) -> Ended | None:
+        """How it ended, if it did."""
         kept, _ = self._parked.pop(execution_id, (None, 0))
         have = kept.journal.op_id if kept is not None else None
+        tell = self._host.telemetry
+        began = 0.0 if tell is None else stopwatch()
         try:
             claimed = await self._claim(execution_id, nonce, have)
         except BaseException:
@@ -353,18 +392,25 @@ class Dispatcher:
             else:
                 attempt = self._new_attempt(claimed, nonce)
             self._running[execution_id] = attempt
+            if attempt.told is not None:
+                seconds = stopwatch() - began
+                attempt.told.claimed(claimed, attempt.journal, kept=attempt is kept, seconds=seconds)
+            RUNNING.set(claimed.row)
             if execution_id in self._hinted:
                 self._background(self._look())
             answer = await attempt.activate(claimed)
             if not isinstance(answer, Diverged):
                 self._let_be(attempt, answer)
-                return
+                return attempt.ended
             kept = None  # the store went back in time: begin again from what it has, under the same claim
             claimed = await self._claim(execution_id, nonce, None)
+        if tell is not None:
+            tell(ClaimRefused(execution_id, stopwatch() - began))
         if kept is not None and claimed.state not in (State.CLOSED, None):
             self._keep(execution_id, kept)  # a doorbell too many
         elif kept is not None:
             kept.let_go()
+        return None
 
     async def _claim(self, execution_id: str, nonce: str, have: str | None) -> Claimed | NotClaimed:
         # Under one nonce until it is known: a claim of ours that nobody drives would be nobody's.
@@ -423,6 +469,9 @@ class Dispatcher:
             # It is ready now, very likely: what somebody does who would ring for it has come to us first.
             self.expect_parked(execution_id)
             return
+        attempt = self._running[execution_id]
+        if attempt is not None and attempt.ended is not None:
+            return  # this is the hint that it has
         if not self._hinted:
             self._background(self._look())
         self._hinted.add(execution_id)

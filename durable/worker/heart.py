@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol, final
 
@@ -15,6 +16,7 @@ from typing_extensions import override
 
 from durable.errors import DurableError
 from durable.protocols import DurableStore
+from durable.telemetry import LeaseMissed, LeaseRenewed, LoopBlocked, Telemetry
 
 log = logging.getLogger("durable.worker")
 
@@ -44,9 +46,17 @@ class Pulse(Protocol):
 
 
 class MakePulse(Protocol):
-    """Makes the pulse of one worker, which has a lease of `lease_ms`."""
+    """Makes the pulse of one worker: a lease of `lease_ms`, and `info()`, which is asked on any thread at each beat."""
 
-    def __call__(self, store: DurableStore, worker: str, *, lease_ms: int, info: bytes) -> Pulse: ...
+    def __call__(
+        self,
+        store: DurableStore,
+        worker: str,
+        *,
+        lease_ms: int,
+        info: Callable[[], bytes],
+        telemetry: Telemetry | None = None,
+    ) -> Pulse: ...
 
 
 @final
@@ -57,11 +67,20 @@ class Heart(Pulse):
     per occasion. After ten leases of that it stops beating, so that others take over what this process holds.
     """
 
-    def __init__(self, store: DurableStore, worker: str, *, lease_ms: int, info: bytes) -> None:
+    def __init__(
+        self,
+        store: DurableStore,
+        worker: str,
+        *,
+        lease_ms: int,
+        info: Callable[[], bytes],
+        telemetry: Telemetry | None = None,
+    ) -> None:
         self._store = store
         self._worker = worker
         self._lease_ms = lease_ms
         self._info = info
+        self._telemetry = telemetry
         self._stopped = threading.Event()
         self._is_abandoned = False
         self._ended = asyncio.Event()
@@ -91,7 +110,9 @@ class Heart(Pulse):
         self._stopped.set()
 
     def _beat(self) -> None:
-        self._store.beat(self._worker, ttl_ms=self._lease_ms, info=self._info)
+        self._store.beat(self._worker, ttl_ms=self._lease_ms, info=self._info())
+        if self._telemetry is not None:
+            self._telemetry(LeaseRenewed(self._worker))
 
     def _run(self, loop: asyncio.AbstractEventLoop, loop_thread: int) -> None:
         self._beat_on(loop, loop_thread)
@@ -117,8 +138,12 @@ class Heart(Pulse):
                 except DurableError as error:
                     if not self._stopped.is_set():
                         log.warning("worker %s could not renew its lease: %s", self._worker, error)
+                        if self._telemetry is not None:
+                            self._telemetry(LeaseMissed(self._worker, error))
             if blocked > _BLOCKED_WARNING and not self._warned:
                 self._warn(loop_thread)
+                if self._telemetry is not None:
+                    self._telemetry(LoopBlocked(self._worker, blocked))
             if answered.is_set():
                 asked, self._warned = time.monotonic(), False
                 answered.clear()

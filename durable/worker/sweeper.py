@@ -8,8 +8,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from heapq import heappop, heappush
 from typing import Any, final
 
-from durable.clock import Clock
+from durable.clock import Clock, stopwatch
 from durable.ids import Ids
+from durable.presence import drain_mark
 from durable.protocols import (
     Capabilities,
     DurableQueue,
@@ -17,6 +18,7 @@ from durable.protocols import (
     Ticked,
 )
 from durable.schedules import fire
+from durable.telemetry import SweepMade, Telemetry
 from durable.worker.dispatcher import Dispatcher
 from durable.worker.leases import Leases
 from durable.worker.loop import Loop
@@ -48,6 +50,8 @@ class Sweeper:
         interval_ms: int,
         lease_ms: int,
         look: Callable[[], object] | None,
+        on_drain: Callable[[], object],
+        telemetry: Telemetry | None,
     ) -> None:
         self._registry = registry
         self._ids = ids
@@ -57,6 +61,9 @@ class Sweeper:
         self.partitions = capabilities.partitions
         self._dispatcher = dispatcher
         self._interval_ms = interval_ms
+        self._drain_mark = drain_mark(worker_id)
+        self._on_drain = on_drain
+        self._telemetry = telemetry
         self._look = look
         """Has the store-backed queue ask the store; None: a queue that has to be told what is due."""
         self._spacing_ms = _SPACING_MS if capabilities.shared else 0
@@ -113,9 +120,16 @@ class Sweeper:
             self._dispatcher.forget_old()
             self._dispatcher.look_after_claims()
             work += [self._look_at_leases(), self._look_for_news(), self._look_at_queues()]
+        tell, error_type = self._telemetry, None
+        began = 0.0 if tell is None else stopwatch()
         try:
             await _together(work)
+        except Exception as error:
+            error_type = type(error).__name__
+            raise
         finally:
+            if tell is not None:
+                tell(SweepMade(stopwatch() - began, error_type))
             self._turned_at = self._clock.now_ms()
             if self._timers:
                 self._wake_for(self._timers[0])
@@ -134,7 +148,10 @@ class Sweeper:
             self._dispatcher.hear({id: tuple(entries) for id, entries in news.items()})
 
     async def _look_at_queues(self) -> None:
-        if self._dispatcher.pause(await self._store.paused_queues()) and self._look is not None:
+        paused = await self._store.paused_queues()
+        if self._drain_mark in paused and self._dispatcher.take_no_more():
+            self._on_drain()
+        if self._dispatcher.pause(paused) and self._look is not None:
             self._look()
 
     async def _tick(self, partition: int) -> None:

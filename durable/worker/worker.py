@@ -9,19 +9,19 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, final
 
-from pydantic_core import to_json
-
+from durable._version import __version__
 from durable.clock import Clock
 from durable.engine.attempt import Host, Stubs
 from durable.engine.branch import install
 from durable.engine.persist import persist
-from durable.engine.transitions import NUDGE
+from durable.engine.transitions import NUDGE, Ended
 from durable.flow_control import Limit
 from durable.ids import Ids
+from durable.presence import Presence, drain_mark
 from durable.protocols import (
     Doorbell,
     DurableQueue,
@@ -31,6 +31,7 @@ from durable.protocols import (
     Posted,
     Wanted,
 )
+from durable.telemetry import Telemetry
 from durable.worker.dispatcher import Dispatcher
 from durable.worker.heart import Heart, MakePulse
 from durable.worker.sweeper import Sweeper
@@ -74,9 +75,11 @@ class Worker:
         ids: Ids,
         settings: WorkerSettings,
         look: Callable[[], object] | None,
+        tell: Callable[[str, Ended | None], None],
         deps: object = None,
         limits: Mapping[str, Limit] | None = None,
         stubs: Stubs | None = None,
+        telemetry: Telemetry | None = None,
         pulse: MakePulse = Heart,
     ) -> None:
         # The nonce tells apart workers that share a host name and a process id, as containers do.
@@ -89,10 +92,12 @@ class Worker:
         self._ids = ids
         self._settings = settings
         self._look = look
+        self._tell = tell
         self.deps = deps
         """What bodies get as `ctx.deps`."""
         self._limits = limits or {}
         self._stubs = stubs
+        self._telemetry = telemetry
         self._make_pulse = pulse
         self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="durable.step")
         self._context = copy_context()
@@ -100,14 +105,13 @@ class Worker:
         self._started = False
         self._is_hurried = False
         self._farewell: asyncio.Timeout | None = None
+        self.told_to_drain = asyncio.Event()
+        """Somebody has asked that this worker takes nothing new: see `Operator.drain_worker`."""
 
     async def start(self) -> None:
         settings = self._settings
         workflows = frozenset(f"{info.name}@{info.version}" for info in self._registry)
         self.wanted = wanted = Wanted(tuple(settings.queues), workflows)
-        about = {"pid": os.getpid(), "host": socket.gethostname(), "queues": list(settings.queues)}
-        about |= {"slots": settings.concurrency, "workflows": sorted(workflows)}
-        self._heart = self._make_pulse(self._store, self.id, lease_ms=settings.lease_ms, info=to_json(about))
         host = Host(
             clock=self._clock,
             random=self._ids.random,
@@ -121,6 +125,7 @@ class Worker:
             store=self._store,
             nudge=self._nudge,
             stubs=self._stubs,
+            telemetry=self._telemetry,
             forgetful=settings.forgetful,
         )
         self.dispatcher = Dispatcher(
@@ -135,6 +140,24 @@ class Worker:
             wanted=wanted,
             slots=settings.concurrency,
             most_parked=0 if settings.forgetful else settings.most_parked,
+            tell=self._tell,
+        )
+        self._presence = Presence(
+            version=__version__,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            queues=tuple(settings.queues),
+            workflows=sorted(workflows),
+            slots=settings.concurrency,
+            started_at=self._clock.now_ms(),
+            lease_ms=settings.lease_ms,
+        )
+        self._heart = self._make_pulse(
+            self._store,
+            self.id,
+            lease_ms=settings.lease_ms,
+            info=lambda: self.presence().pack(),
+            telemetry=self._telemetry,
         )
         self.sweeper = Sweeper(
             worker_id=self.id,
@@ -148,6 +171,8 @@ class Worker:
             interval_ms=settings.sweep_ms,
             lease_ms=settings.lease_ms,
             look=self._look,
+            on_drain=self._on_drain,
+            telemetry=self._telemetry,
         )
         self._uninstall = install(asyncio.get_running_loop())
         await self._heart.start()
@@ -173,6 +198,8 @@ class Worker:
                 await self.sweeper.loop.stop()
                 if self._nudges:
                     await asyncio.wait(self._nudges)
+                if self.told_to_drain.is_set():
+                    await persist(lambda: self._store.pause_queue(drain_mark(self.id), False))
                 await self._heart.stop()
         except TimeoutError:
             log.warning(
@@ -202,6 +229,13 @@ class Worker:
         self._started = False
         await self._abandon()
 
+    def presence(self) -> Presence:
+        """What this worker says of itself now. May be asked on any thread."""
+        dispatcher = self.dispatcher
+        return replace(
+            self._presence, busy=dispatcher.active, draining=dispatcher.leaving, work=dispatcher.work()
+        )
+
     @property
     def idle(self) -> bool:
         """No execution holds a slot and no sweep is running."""
@@ -230,6 +264,10 @@ class Worker:
         """A schedule is due at that instant."""
         if self._started:
             self.sweeper.fire_at(at_ms)
+
+    def _on_drain(self) -> None:
+        log.info("worker %s was told to drain", self.id)
+        self.told_to_drain.set()
 
     def _announce(self, doorbells: Sequence[Doorbell], touched: Sequence[str]) -> None:
         self.dispatcher.announce(doorbells, touched)

@@ -542,6 +542,19 @@ async def test_a_crowd_with_deaths_leaves_no_slot_taken_and_nobody_waiting(
     assert [list((await courier.read(part))[1]) for part in store.verbs.space.partitions] == [[]] * PARTITIONS
 
 
+# ---- what is counted
+
+
+async def test_what_is_held_is_counted_though_it_is_of_very_many_priorities(store: RedisStore) -> None:
+    gate = slots(1, "a", keeps=True)
+    await own(store, await create(store, gates=[gate]))
+    [part, *_] = store.verbs.space.partitions
+    here = (id for id in iter(ids.execution_id, "") if store.verbs.space.of(id).part is part)
+    specs = [new(id=next(here), priority=priority, gates=[gate]) for priority in range(300)]
+    await asyncio.gather(*[store.create(spec, op_id=ids.nonce()) for spec in specs])
+    assert [(each.queue, each.ready, each.held) for each in await store.depths()] == [("default", 0, 300)]
+
+
 # ---- what is written
 
 

@@ -36,6 +36,17 @@ async def waits(ctx: Context) -> int:
     return 1
 
 
+@workflow
+async def raises(ctx: Context, children: int) -> int:
+    return sum(await ctx.gather(*(ctx.run(plain, 1) for _ in range(children))))
+
+
+@workflow
+async def sleeps(ctx: Context) -> int:
+    await ctx.sleep(0.05)
+    return 1
+
+
 class Counted:
     """A node, and what went out for it."""
 
@@ -65,7 +76,7 @@ class Counted:
 async def counted(redis_url: str, namespace: str) -> AsyncIterator[Counted]:
     async with World(redis_url, namespace=namespace) as world:
         store = CountingStore(world.store())
-        node = await world.node(plain, waits, store=store, **NO_POLLS)
+        node = await world.node(plain, waits, raises, sleeps, store=store, **NO_POLLS)
         counted = Counted(store, node)
         # The scripts are known after this, and the first sweep is over.
         assert await node.start_and_wait(plain, 2, timeout=5) == 2
@@ -102,6 +113,34 @@ async def test_a_wait_that_is_answered_costs_one_write_for_the_signal_and_one_fo
     assert (calls["post"], calls["claim"], calls["commit"]) == (1, 1, 1)
     # The claim leaves right behind the signal.
     assert counted.since() == Sent(commands=3, writes=2), calls
+
+
+async def test_a_result_that_comes_from_here_costs_no_command(counted: Counted) -> None:
+    assert await counted.node.start_and_wait(plain, 1, timeout=5) == 1
+    await counted.rests()
+    assert counted.since() == Sent(commands=3, writes=2), +counted.store.calls
+
+
+async def test_a_child_among_many_costs_five_commands(counted: Counted) -> None:
+    """Its start and its claim, its end, word of that to its parent, and its share of what they have in common: a
+    command for each write, of which there are more when the machine is busy and less goes together."""
+    assert await counted.node.start_and_wait(raises, 20, timeout=5) == 20
+    await counted.rests()
+    sent = counted.since()
+    assert sent.commands - sent.writes <= 20 * 4, sent
+    assert sent.writes <= 30, sent
+
+
+async def test_a_sleep_costs_a_look_at_each_partition(counted: Counted) -> None:
+    partitions = (await counted.store.capabilities()).partitions
+    handle = await counted.node.start(sleeps)
+    assert await handle.result(5) == 1
+    await counted.rests()
+    sent, calls = counted.since(), +counted.store.calls
+    # A look for what is due, another where something was, and the queue's for what is ready; the timer, and its letter.
+    assert sent.commands <= calls["tick"] + calls["due"] + 10, (sent, calls)
+    assert calls["tick"] <= 3 * partitions, calls
+    assert sent.writes <= 14, (sent, calls)
 
 
 async def test_a_sweep_that_finds_nothing_is_one_write(redis_url: str, namespace: str) -> None:

@@ -5,6 +5,7 @@ import re
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -309,7 +310,63 @@ def test_a_page_is_read_in_the_order_of_an_index(filtered: Query) -> None:
     with closing(sqlite3.connect(":memory:")) as db:
         for each in (statement for step in schema.STEPS for statement in step):
             db.execute(each)
-        statement = query._statement(filtered)
+        statement = query._leads(filtered)[0]
         names = dict.fromkeys(re.findall(r":(\w+)", statement))
         plan = [row[3] for row in db.execute("EXPLAIN QUERY PLAN " + statement, names)]
     assert not [step for step in plan if "TEMP B-TREE" in step], plan
+
+
+PAGES = [
+    Query(),
+    Query(status=[ExecutionStatus.PENDING]),
+    Query(status=[ExecutionStatus.PENDING, ExecutionStatus.FAILED]),
+    Query(workflow="ship"),
+    Query(tags={"tenant": "a"}),
+    Query(parent_id="p"),
+    Query(since=1, until=2**50),
+    Query(status=[ExecutionStatus.PENDING], workflow="ship"),
+    Query(status=[ExecutionStatus.PENDING], tags={"tenant": "a"}),
+    Query(workflow="ship", tags={"tenant": "a"}, since=1),
+    Query(status=[ExecutionStatus.FAILED], workflow="ship", tags={"tenant": "a"}),
+]
+
+
+def instructions(path: Path, asked: Query) -> int:
+    """How much SQLite does for a page, in hundreds of its instructions."""
+    counted = 0
+
+    def count() -> int:
+        nonlocal counted
+        counted += 1
+        return 0
+
+    with closing(sqlite3.connect(path)) as db:
+        (ns,) = db.execute("SELECT ns FROM namespaces").fetchone()
+        db.set_progress_handler(count, 100)
+        first = query.query(db, ns, asked)
+        if first.cursor is not None:
+            query.query(db, ns, replace(asked, cursor=first.cursor))
+    return counted
+
+
+async def test_a_page_costs_the_same_however_many_executions_there_are(
+    store: SqliteStore, path: Path
+) -> None:
+    async def fill(number: int) -> None:
+        specs = [
+            replace(
+                new(f"{number}.{each}"),
+                workflow="ship" if each % 2 else "order",
+                tags={"tenant": "a" if each % 3 else "b"},
+                parent_id="p" if each % 2 else None,
+            )
+            for each in range(number)
+        ]
+        await asyncio.gather(*(store.create(spec, op_id=ids.nonce()) for spec in specs))
+
+    await fill(1_100)
+    before = [instructions(path, asked) for asked in PAGES]
+    await fill(4_000)
+    after = [instructions(path, asked) for asked in PAGES]
+    for asked, few, many in zip(PAGES, before, after, strict=True):
+        assert many <= 1.5 * few + 20, (asked, few, many)

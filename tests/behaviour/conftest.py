@@ -1,7 +1,11 @@
-"""Worlds to test in: every behaviour holds on every backend, with executions kept in memory and put aside alike."""
+"""Worlds to test in: every behaviour holds on every backend, with executions kept in memory and put aside alike.
+
+DURABLE_TEST_LONG=1       on PostgreSQL too, which takes two minutes
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -24,6 +28,8 @@ _SERVERS: Final = [
 ]
 if entry_points(group=GROUP, name="amqp"):
     _SERVERS.append(pytest.param("redis + rabbitmq", marks=pytest.mark.needs("redis_url", "amqp_url")))
+if os.environ.get("DURABLE_TEST_LONG") == "1" and entry_points(group=GROUP, name="postgresql"):
+    _SERVERS.append(pytest.param("postgresql", marks=pytest.mark.needs("postgres_url")))
 
 ids = Ids()
 
@@ -36,6 +42,9 @@ def _world(request: pytest.FixtureRequest, **options: Any) -> World:
             options["queue"] = request.getfixturevalue("amqp_url")
         namespace = request.getfixturevalue("namespace")
         return World(request.getfixturevalue("redis_url"), namespace=namespace, **options)
+    if backend == "postgresql":
+        namespace = request.getfixturevalue("namespace")
+        return World(request.getfixturevalue("postgres_url"), namespace=namespace, **options)
     if backend == "sqlite":
         directory: Path = request.getfixturevalue("tmp_path")
         return World(f"sqlite:///{directory / 'durable.db'}", **options)

@@ -90,6 +90,16 @@ async def test_when_decides_over_the_payload(world: World) -> None:
     assert await node.handle(started).result(10) == 101
 
 
+async def test_what_is_missing_in_the_payload_equals_nothing_not_even_none(world: World) -> None:
+    @workflow(on=[On(Paid, when={"customer.city": None})])
+    async def homeless(ctx: Context, payment: Payment) -> None: ...
+
+    node = await world.node(homeless)
+    assert list((await node.send(Paid, paid())).execution_ids) == []
+    assert list((await node.send(Paid, paid(city={"name": None}))).execution_ids) == []
+    assert len((await node.send(Paid, paid(city=None))).execution_ids) == 1
+
+
 async def test_functions_that_decide_see_what_their_workflow_declares_whoever_sends(world: World) -> None:
     @workflow(
         on=[On(Paid, when=lambda payment: payment.amount > 100)],
@@ -303,6 +313,49 @@ async def test_a_wait_that_the_body_gives_up_hears_no_more(world: World) -> None
     assert list((await node.send(Paid, paid("p"))).execution_ids) == []
     await node.send(Refunded, paid("r"))
     assert await handle.result(10) == "r"
+
+
+async def test_whoever_answers_needs_no_execution_id_where_the_name_says_whom_it_concerns(
+    world: World,
+) -> None:
+    def approval(order_id: str) -> Event[str]:
+        return Event(f"approval:{order_id}", str)
+
+    @workflow
+    async def asks(ctx: Context, order_id: str) -> str:
+        return await ctx.wait_for_event(approval(order_id))
+
+    node = await world.node(asks)
+    handles = [await node.start(asks, order_id) for order_id in ("a/1", "a/2")]
+    for handle in handles:
+        await reaches(handle, "waiting")
+    other = await world.node(worker=False)
+    for order_id in ("a/2", "a/1"):
+        await other.send(approval(order_id), f"yes to {order_id}")
+    assert [await handle.result(10) for handle in handles] == ["yes to a/1", "yes to a/2"]
+
+
+# ---- keeping them
+
+
+async def test_events_are_kept_until_an_operator_deletes_those_that_are_old(still_world: World) -> None:
+    @workflow
+    async def looks(ctx: Context) -> float | str:
+        outcome = await ctx.wait_for_event(Paid, lookback="90d", timeout="1s")
+        return outcome.payload.amount if isinstance(outcome, Received) else outcome.kind
+
+    node = await still_world.node(looks, bill, sweep=3600)
+    [billed] = (await node.send(Paid, paid(amount=1), id="old")).execution_ids
+    await still_world.advance("31d")
+    await node.send(Paid, paid(amount=2), id="recent")
+    assert await node.operator.prune_events("60d") == 0
+    assert await node.operator.prune_events() == 1
+    handle = await node.start(looks)
+    await still_world.until_idle()
+    assert await handle.result(1) == 2
+    assert (await node.status(billed)).status is ExecutionStatus.COMPLETED
+    assert (await node.send(Paid, paid(), id="recent")).duplicate
+    assert not (await node.send(Paid, paid(), id="old")).duplicate
 
 
 # ---- sending from a body

@@ -15,6 +15,7 @@ from durable import (
     Context,
     Debounce,
     Durable,
+    Event,
     ExecutionCancelled,
     ExecutionStatus,
     Handle,
@@ -175,6 +176,41 @@ async def test_children_are_limited_as_all_are(world: World) -> None:
     assert gauge.most["a"] == 2
 
 
+async def test_workflows_share_the_slots_of_a_scope(world: World) -> None:
+    rule = Concurrency(2, key="tenant.id", scope="shared")
+
+    @workflow(concurrency=rule)
+    async def one(ctx: Context, job: Job) -> int:
+        return await ctx.step("measure", gauge.measure, job)
+
+    @workflow(concurrency=rule)
+    async def other(ctx: Context, job: Job) -> int:
+        return await ctx.step("measure", gauge.measure, job)
+
+    gauge.until = 2
+    nodes = [await world.node(one, other) for _ in range(2)]
+    handles = [await nodes[n // 2 % 2].start((one, other)[n % 2], Job(number=n)) for n in range(10)]
+    assert [await handle.result(30) for handle in handles] == list(range(10))
+    assert gauge.most["a"] == 2
+
+
+async def test_a_key_with_a_long_line_keeps_no_other_key_waiting(world: World) -> None:
+    @workflow(concurrency=Concurrency(1, key="tenant.id"))
+    async def of_tenant(ctx: Context, job: Job) -> int:
+        if job.tenant.id == "busy":
+            await ctx.step("wait", gate.wait)
+        return job.number
+
+    gate = asyncio.Event()
+    node = await world.node(of_tenant, concurrency=2)
+    busy = [await node.start(of_tenant, Job(number=n, tenant=Tenant(id="busy"))) for n in range(30)]
+    quiet = [await node.start(of_tenant, Job(number=n, tenant=Tenant(id=f"quiet {n}"))) for n in range(5)]
+    assert [await handle.result(10) for handle in quiet] == list(range(5))
+    assert (await statuses(busy)).count(COMPLETED) == 0
+    gate.set()
+    assert [await handle.result(30) for handle in busy] == list(range(30))
+
+
 async def test_what_is_held_and_cancelled_never_runs(world: World) -> None:
     node = await world.node(limited, worker=False)
     handles = [await node.start(limited, Job(number=number)) for number in range(4)]
@@ -248,7 +284,41 @@ async def test_a_rate_limit_drops_and_records_that_it_did(world: World) -> None:
     assert await other.result(10) == 7
 
 
+async def test_of_twenty_events_at_the_same_moment_exactly_as_many_start_as_the_limit_says(
+    world: World,
+) -> None:
+    ordered = Event("ordered", Job)
+
+    @workflow(on=[ordered], rate_limit=RateLimit(3, per="1h", key="tenant.id"))
+    async def rare(ctx: Context, job: Job) -> int:
+        return job.number
+
+    nodes = [await world.node(rare) for _ in range(2)]
+    receipts = await asyncio.gather(*[nodes[n % 2].send(ordered, Job(number=n)) for n in range(20)])
+    ended = [await ends(nodes[0].handle(id)) for receipt in receipts for id in receipt.execution_ids]
+    assert sorted(each.status for each in ended) == [*[CANCELLED] * 17, *[COMPLETED] * 3]
+    assert {each.code for each in ended if each.status is CANCELLED} == {"rate_limited"}
+
+
 # ---- what is put together
+
+
+async def test_a_debounced_event_is_the_last_one(still_world: World) -> None:
+    changed = Event("changed", Job)
+
+    @workflow(on=[changed], debounce=Debounce("5s", key="tenant.id"))
+    async def settled(ctx: Context, job: Job) -> list[object]:
+        return [job.number, [cause.id for cause in ctx.events]]
+
+    node = await still_world.node(settled, sweep=3600)
+    receipts = []
+    for number in range(3):
+        receipts.append(await node.send(changed, Job(number=number), id=f"e{number}"))
+        await still_world.advance("3s")
+    assert len({tuple(receipt.execution_ids) for receipt in receipts}) == 1
+    await still_world.advance("2s")
+    [settling] = receipts[0].execution_ids
+    assert await node.handle(settling).result(1) == [2, ["e2"]]
 
 
 async def test_a_debounced_start_runs_once_with_the_last_input(still_world: World) -> None:
@@ -313,14 +383,31 @@ async def test_windows_survive_a_restart(world: World) -> None:
     async def together(ctx: Context, numbers: list[int]) -> list[int]:
         return numbers
 
-    node = await world.node(together)
+    @workflow(debounce=Debounce("1.5s"))
+    async def settled(ctx: Context, number: int) -> int:
+        return number
+
+    @workflow(throttle=Throttle(1, per="1s"))
+    async def paced(ctx: Context, number: int) -> int:
+        return number
+
+    node = await world.node(together, settled, paced)
     await node.start(together, [1])
+    await node.start(settled, 1)
+    held = [await node.start(paced, number) for number in range(3)]
     node = await world.restart()
-    handle = await node.start(together, [2])
-    assert not handle.created
+    handle, last = await node.start(together, [2]), await node.start(settled, 2)
+    assert [handle.created, last.created] == [False, False]
     assert await handle.result(20) == [1, 2]
-    [only] = await of(node, "together")
-    assert only.status is COMPLETED
+    assert await last.result(20) == 2
+    paces = [await ends(node.handle(each.id)) for each in held]
+    assert [each.result for each in paces] == [0, 1, 2]
+    began = [each.started_at.timestamp() for each in paces if each.started_at is not None]
+    assert began[2] - began[0] >= 1.9
+    assert {name: len(await of(node, name)) for name in ("together", "settled")} == {
+        "together": 1,
+        "settled": 1,
+    }
 
 
 async def test_a_child_that_joins_is_waited_for_by_all_its_parents(still_world: World) -> None:
@@ -385,6 +472,26 @@ async def test_steps_share_a_limit_and_hold_no_slot_while_they_wait_for_it(world
     assert gauge.most["all"] == 2
 
 
+async def test_steps_share_a_rate_and_hold_no_slot_while_they_wait_for_it(still_world: World) -> None:
+    @workflow
+    async def quick(ctx: Context) -> str:
+        return "done"
+
+    node = await still_world.node(
+        asks, quick, limits={"scarce": Throttle(1, per="10s")}, concurrency=1, sweep=3600
+    )
+    handles: list[Handle[int]] = []
+    for number in range(3):
+        handles.append(await node.start(asks, Job(number=number)))
+        await still_world.until_idle()
+    assert await (await node.start(quick)).result(1) == "done"
+    assert gauge.order == [0]
+    await still_world.advance("10s")
+    assert gauge.order == [0, 1]
+    await still_world.advance("10s")
+    assert [await handle.result(1) for handle in handles] == [0, 1, 2]
+
+
 async def test_a_step_that_names_no_known_limit_fails_and_says_so(world: World) -> None:
     node = await world.node(asks)
     handle = await node.start(asks, Job(), retry=1)
@@ -444,6 +551,8 @@ async def _async(value: bool) -> bool:
         ({"batch": Batch(2, every="1s")}, {"throttle": Throttle(1, per="1s")}),
         ({"batch": Batch(2, every="1s")}, {"rate_limit": RateLimit(1, per="1s")}),
         ({"debounce": Debounce("1s")}, {"rate_limit": RateLimit(1, per="1s")}),
+        ({"batch": Batch(2, every="1s")}, {"concurrency": Concurrency(1, when_full="cancel_new")}),
+        ({"batch": Batch(2, every="1s")}, {"concurrency": Concurrency(1, when_full="cancel_running")}),
     ],
 )
 def test_rules_that_contradict_each_other_are_refused_and_both_named(one: Any, other: Any) -> None:
@@ -452,7 +561,15 @@ def test_rules_that_contradict_each_other_are_refused_and_both_named(one: Any, o
         @workflow(**one, **other)
         async def contradictory(ctx: Context, items: list[int]) -> None: ...
 
-    assert all(f"{name}=" in str(refused.value) for name in (*one, *other))
+    said = str(refused.value)
+    assert all(f"{name}=" in said or f"a {name} " in said for name in (*one, *other))
+
+
+def test_two_rules_for_one_scope_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="scope/shared"):
+
+        @workflow(concurrency=[Concurrency(1, scope="shared"), Concurrency(2, key="id", scope="shared")])
+        async def twice(ctx: Context, item: dict[str, int]) -> None: ...
 
 
 _BAD: list[Any] = [
@@ -502,8 +619,13 @@ def test_what_shares_a_scope_shares_the_rule() -> None:
     @workflow(concurrency=Concurrency(3, scope="shared"))
     async def other(ctx: Context) -> None: ...
 
-    with pytest.raises(ConfigurationError, match="shared"):
-        Durable([one, other], store="memory://")
+    # Two that each keep what the other gives back might wait for each other for ever.
+    @workflow(concurrency=Concurrency(2, scope="shared", hold="run"))
+    async def keeps(ctx: Context) -> None: ...
+
+    for two in (other, keeps):
+        with pytest.raises(ConfigurationError, match=f"one and {two.name} share the scope shared"):
+            Durable([one, two], store="memory://")
 
 
 def test_a_batch_needs_a_list() -> None:

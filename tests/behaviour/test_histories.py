@@ -34,7 +34,9 @@ def essence(history: History) -> object:
 
 
 def records_of(history: History) -> dict[str, tuple[str, str, str, bytes, int]]:
-    return {c.step_id: (c.kind, c.name, c.status, c.data, c.attempts) for c in history.checkpoints}
+    """What is recorded, but for the tries of steps: when they were made is in their data."""
+    kept = [c for c in history.checkpoints if c.kind != "tries"]
+    return {c.step_id: (c.kind, c.name, c.status, c.data, c.attempts) for c in kept}
 
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)

@@ -73,6 +73,21 @@ async def test_explain_says_what_it_waits_for(still_world: World, started: objec
         assert "2023-11-17" in sentence
 
 
+async def test_explain_says_whether_anybody_is_there_to_run_it(world: World) -> None:
+    node = await world.node(patient, worker=False)
+    handle = await node.start(patient, 1, queue="letters")
+    nobody = "no worker runs patient version 1 from queue 'letters'"
+    assert await node.operator.explain(handle.id) == nobody
+    await world.node(patient)
+    other = await world.node(broken, queues=["letters"])
+    assert await node.operator.explain(handle.id) == nobody
+    await other.operator.pause_queue("letters")
+    await world.node(patient, queues=["letters"])
+    assert "paused" in await node.operator.explain(handle.id)
+    await other.operator.resume_queue("letters")
+    await reaches(handle, "waiting")
+
+
 async def test_explain_of_what_has_ended_says_how(world: World) -> None:
     node = await world.node(broken)
     handle = await node.start(broken)
@@ -236,3 +251,126 @@ async def test_a_pruned_execution_is_not_found_by_those_who_wait_for_it(still_wo
     await still_world.advance("31d")
     await node.operator.prune()
     assert await node.start_and_wait(follower, target.id, timeout=5) == "gone"
+
+
+# ---- many at once
+
+
+async def test_bulk_acts_on_what_matches_and_shows_it_first_in_a_dry_run(world: World) -> None:
+    node = await world.node(patient, asleep, broken)
+    waiting = [await node.start(patient, n, tags={"tenant": "a"}) for n in range(3)]
+    other = await node.start(patient, 9, tags={"tenant": "b"})
+    failed = await node.start(broken, tags={"tenant": "a"})
+    for handle in (*waiting, other):
+        await reaches(handle, "waiting")
+    await ends(failed)
+    op = node.operator
+    preview = await op.bulk("cancel", tags={"tenant": "a"}, dry_run=True)
+    assert set(preview.done) == {handle.id for handle in waiting}
+    assert (preview.refused, preview.dry_run) == ({}, True)
+    assert (await waiting[0].status()).status == "waiting"
+
+    report = await op.bulk("cancel", tags={"tenant": "a"}, reason="spring clean", by="ada")
+    assert (set(report.done), report.dry_run) == (set(preview.done), False)
+    for handle in waiting:
+        ended = await ends(handle)
+        assert ended.status == "cancelled"
+        assert ended.error is not None
+        assert ended.error.message == "spring clean"
+    cancel = [e for e in (await op.get_execution_detail(waiting[0].id)).audit if e.kind == "cancel"]
+    assert [(entry.details["reason"], entry.details["by"]) for entry in cancel] == [("spring clean", "ada")]
+    assert (await other.status()).status == "waiting"
+
+
+async def test_bulk_says_what_it_did_not_do_and_why(world: World) -> None:
+    node = await world.node(patient, broken)
+    done = await node.start(patient, 1)
+    await done.signal(Go)
+    await done.result(5)
+    failed = await node.start(broken)
+    await ends(failed)
+    report = await node.operator.bulk("retry", status=["completed", "failed"], by="ada")
+    assert report.done == [failed.id]
+    assert list(report.refused) == [done.id]
+    assert "completed" in report.refused[done.id]
+
+
+async def test_bulk_pauses_resumes_reruns_and_keeps_to_its_limit(world: World) -> None:
+    node = await world.node(patient)
+    handles = [await node.start(patient, n) for n in range(5)]
+    for handle in handles:
+        await reaches(handle, "waiting")
+    op = node.operator
+    paused = (await op.bulk("pause", workflow="patient", limit=2)).done
+    assert len(paused) == 2
+    for id in paused:
+        await reaches(node.handle(id, patient), "paused")
+    assert set((await op.bulk("resume", workflow="patient")).done) == set(paused)
+    for handle in handles:
+        await reaches(handle, "waiting")
+    assert len((await op.bulk("rerun", workflow="patient", status="waiting")).done) == 5
+    assert len((await op.list_executions(workflow="patient")).items) == 10
+
+
+@pytest.mark.parametrize(
+    ("verb", "filters", "message"),
+    [
+        ("explode", {"workflow": "patient"}, "no act"),
+        ("cancel", {}, "all executions"),
+        ("cancel", {"workflow": "patient", "limit": 0}, "limit"),
+        ("cancel", {"status": "unheard-of"}, "unknown status"),
+    ],
+    ids=str,
+)
+async def test_bulk_refuses_what_it_cannot_mean(
+    world: World, verb: str, filters: dict[str, object], message: str
+) -> None:
+    node = await world.node(patient)
+    handle = await node.start(patient, 1)
+    await reaches(handle, "waiting")
+    with pytest.raises(InvalidInput, match=message):
+        await node.operator.bulk(verb, **filters)  # type: ignore[arg-type]
+    assert (await handle.status()).status == "waiting"
+
+
+async def test_prune_shows_first_what_it_would_delete(still_world: World) -> None:
+    node = await still_world.node(patient, broken)
+    for n in range(3):
+        handle = await node.start(patient, n)
+        await handle.signal(Go)
+    await node.start(broken)
+    await still_world.advance("31d")
+    recent = await node.start(broken)
+    await still_world.until_idle()
+    op = node.operator
+    assert await op.prune(older_than="30d", dry_run=True) == 4
+    assert await op.prune(older_than="30d", status="completed", dry_run=True) == 3
+    assert await op.prune(older_than="30d", dry_run=True, limit=2) == 2
+    assert await op.prune(older_than="30d", status="completed") == 3
+    assert await op.prune(older_than="30d") == 1
+    assert (await recent.status()).status == "failed"
+
+
+async def test_an_act_that_races_with_the_end_opens_nothing_again(world: World) -> None:
+    node = await world.node(patient)
+    handle = await node.start(patient, 1)
+    await reaches(handle, "waiting")
+    op = node.operator
+    row = await op._row(handle.id)  # what the operator has seen before
+    await handle.signal(Go)
+    await handle.result(5)
+    with pytest.raises(WrongStatus, match="completed"):
+        await op._act(row, "force_fail", "ada", {"reason": "too late"})
+    assert (await handle.status()).status == "completed"
+
+
+async def test_the_step_that_failed_a_run_is_told_with_its_error(world: World) -> None:
+    @workflow(retry=1)
+    async def order(ctx: Context) -> None:
+        await ctx.gather(ctx.step("fine", lambda: 1), ctx.step("charge", lambda: 1 // 0))
+
+    node = await world.node(order)
+    error = (await ends(await node.start(order))).error
+    assert error is not None
+    assert error.step_id is not None
+    assert error.step_id.endswith("charge")

@@ -55,9 +55,13 @@ async def test_thousands_that_wait_do_not_poll_as_often_as_one(
     await reaches(handle, "waiting")
     loop, pauses = asyncio.get_running_loop(), list[float]()
     call_later = loop.call_later
-    monkeypatch.setattr(
-        loop, "call_later", lambda delay, *rest: pauses.append(delay) or call_later(delay, *rest)
-    )
+
+    def noted(delay: float, *rest: Any) -> asyncio.TimerHandle:
+        if delay < 10:  # a driver's time limits are longer
+            pauses.append(delay)
+        return call_later(delay, *rest)
+
+    monkeypatch.setattr(loop, "call_later", noted)
     alone = asyncio.create_task(handle.result())
     await until(lambda: pauses)
     assert max(pauses) < 0.5

@@ -629,7 +629,7 @@ async def test_no_more_run_at_once_than_there_are_slots(world: World) -> None:
         await ctx.step("work", work)
 
     node = await world.node(job, concurrency=4)
-    handles = [await node.start(job) for _ in range(20)]
+    handles = await asyncio.gather(*(node.start(job) for _ in range(20)))
     await asyncio.gather(*(handle.result(5) for handle in handles))
     assert peak == 4
 

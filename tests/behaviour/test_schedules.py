@@ -61,6 +61,17 @@ async def test_cron_starts_an_execution_at_each_of_its_instants(still_world: Wor
     assert (schedule.workflow, schedule.cron, schedule.input) == ("report", "0 9 * * *", "x")
 
 
+async def test_an_expression_of_six_fields_begins_with_the_seconds(still_world: World) -> None:
+    node = await still_world.node(report, sweep=3600)
+    await node.ensure_schedule(report, "x", id="often", cron="*/20 * 22 * * TUE")
+    await node.ensure_schedule(report, "y", id="hourly", cron="@hourly")
+    await still_world.advance("47m")
+    found = await results(node)
+    assert found[:2] == ["x at 14 22:13:40", "x at 14 22:14:00"]
+    assert len(found) == 139 + 1
+    assert found[-1] == "y at 14 23:00:00"
+
+
 async def test_an_interval_fires_first_one_interval_from_now_and_does_not_drift(still_world: World) -> None:
     node = await still_world.node(report, sweep=3600)
     await node.ensure_schedule(report, "x", id="often", interval="7s")
@@ -188,6 +199,29 @@ async def test_one_is_triggered_out_of_turn_updated_and_removed(still_world: Wor
         await node.get_schedule("daily")
 
 
+async def test_an_update_moves_the_next_fire_only_if_it_changes_the_rule(still_world: World) -> None:
+    node = await still_world.node(report, sweep=3600)
+    before = await node.ensure_schedule(report, "x", id="s", interval="1h")
+    await still_world.advance("50m")
+    same = await node.update_schedule("s", input="y", overlap="skip", catchup="all", interval="60m")
+    assert (same.input, same.overlap, same.catchup) == ("y", "skip", "all")
+    assert same.next_fire_at == before.next_fire_at
+    changed = await node.update_schedule("s", interval="55m")
+    assert changed.next_fire_at == START + timedelta(minutes=105)
+    with pytest.raises(InvalidInput):
+        await node.update_schedule("s", cron="61 * * * *")
+    assert await node.get_schedule("s") == changed
+    assert await results(node) == []
+
+
+async def test_a_backfill_of_very_many_instants_is_refused_and_starts_none(still_world: World) -> None:
+    node = await still_world.node(report, sweep=3600)
+    await node.ensure_schedule(report, "x", id="s", interval="1s")
+    with pytest.raises(InvalidInput, match="1,000"):
+        await node.backfill_schedule("s", since=START, until=START + timedelta(seconds=1001))
+    assert await results(node) == []
+
+
 async def test_a_range_is_backfilled_with_what_is_not_there(still_world: World) -> None:
     node = await still_world.node(report, sweep=3600)
     await node.ensure_schedule(report, "x", id="hourly", cron="@hourly")
@@ -213,6 +247,20 @@ async def test_each_instant_starts_one_of_a_workflow_whose_starts_join(
     await node.ensure_schedule(joins, [1], id="a-long-enough-name", interval="1m")
     await still_world.advance("190s")
     assert await results(node, "joins") == [1, 1, 1]
+
+
+@pytest.mark.parametrize("options", [{"jitter": "1m"}, {"overlap": "skip"}, {"overlap": "queue"}], ids=str)
+async def test_what_means_nothing_to_starts_that_join_is_refused_and_both_are_named(
+    still_world: World, options: dict[str, Any]
+) -> None:
+    @workflow(batch=Batch(3, every="5s"))
+    async def joins(ctx: Context, items: list[int]) -> int:
+        return len(items)
+
+    node = await still_world.node(joins)
+    with pytest.raises(ConfigurationError, match=f"joins.*{next(iter(options))}"):
+        await node.ensure_schedule(joins, [1], id="s", interval="1m", **options)
+    assert await node.list_schedules() == []
 
 
 async def test_functions_that_decide_see_the_input_as_the_workflow_does(still_world: World) -> None:

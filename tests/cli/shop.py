@@ -1,6 +1,7 @@
 """The application of these tests: copied as `app.py` into a directory of its own, where the command line finds it."""
 
 import asyncio
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,22 @@ def read() -> str:
     return "fixed"
 
 
+knocks: list[int] = []
+
+
+@step(retry=Retry(3, base="1ms"))
+async def knock() -> str:
+    knocks.append(1)
+    if len(knocks) < 3:
+        raise ConnectionError(f"nobody home {len(knocks)}")
+    return "come in"
+
+
+@workflow
+async def flaky(ctx: Context) -> str:
+    return await ctx.step(knock)
+
+
 def one() -> int:
     return 1
 
@@ -101,8 +118,33 @@ async def send_email(ctx: Context) -> str:
     return "sent"
 
 
+@workflow
+async def napping(ctx: Context) -> None:
+    await ctx.sleep("2s")
+
+
+@workflow
+async def logging_one(ctx: Context) -> None:
+    await ctx.step("charge", logging.getLogger("shop").info, "charging the card")
+
+
 durable = Durable(
-    [fulfil, echo, declined, fixable, diverging, unstorable, parent, child, slow, stubborn, send_email],
+    [
+        flaky,
+        fulfil,
+        echo,
+        declined,
+        fixable,
+        diverging,
+        unstorable,
+        parent,
+        child,
+        slow,
+        stubborn,
+        send_email,
+        logging_one,
+        napping,
+    ],
     store="sqlite:///shop.db",
     sweep="500ms",
     lease="2s",

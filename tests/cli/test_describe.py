@@ -76,7 +76,7 @@ def test_what_has_changed_since_a_revision_is_told(shell: Shell, committed: Path
 def test_a_workflow_that_is_new_since_then_is_told(shell: Shell, committed: Path) -> None:
     new = "\n\n@workflow\nasync def fresh(ctx: Context) -> None:\n    await ctx.sleep(1)\n\n\ndurable = "
     committed.write_text(
-        committed.read_text().replace("\ndurable = ", new, 1).replace("[fulfil", "[fresh, fulfil", 1)
+        committed.read_text().replace("\ndurable = ", new, 1).replace("    [\n", "    [\n        fresh,\n", 1)
     )
     told = shell.run("describe", "fresh", "--diff", "HEAD").out
     assert told == "fresh is not there at HEAD: all of it is new\n"

@@ -15,6 +15,7 @@ from tests.cli.conftest import ROOT, Shell, Sold
 COMMANDS = [
     "demo",
     "worker",
+    "supervise",
     "start",
     "list",
     "show",
@@ -31,6 +32,7 @@ GROUPS = {
     "schedules": ["list", "show", "next", "pause", "resume", "trigger", "remove", "backfill"],
     "queues": ["list", "pause", "resume"],
     "limits": ["list", "set", "unset"],
+    "workers": ["drain"],
 }
 
 
@@ -67,6 +69,7 @@ def test_the_version_is_told(tmp_path: Path) -> None:
         (["list", "--nope"], "No such option"),
         (["show"], "Missing argument"),
         (["--nope"], "No such option"),
+        (["supervize"], "Did you mean 'supervise'?"),
     ],
 )
 def test_a_call_that_is_none_says_how_it_is_done(tmp_path: Path, arguments: list[str], says: str) -> None:
@@ -124,6 +127,7 @@ def test_a_store_that_cannot_be_used_is_refused(tmp_path: Path, url: str | None,
         ["schedules", "list"],
         ["queues", "pause", "email"],
         ["limits", "unset", "limit/x"],
+        ["workers", "drain", "x"],
     ],
     ids=lambda command: command[0],
 )
@@ -168,3 +172,28 @@ def test_a_reader_that_goes_away_is_no_error(sold: Sold) -> None:
     )
     os.close(writing)
     assert (ran.returncode, ran.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("durable sch", "schedules"), ("durable queues pa", "pause"), ("durable workers --wa", "--watch")],
+)
+def test_bash_completes_commands_and_options(tmp_path: Path, sold: Sold, typed: str, offered: str) -> None:
+    command = tmp_path / "durable"
+    command.write_text(f'#!/bin/sh\nexec {" ".join(sold.shell.command)} "$@"\n')
+    command.chmod(0o755)
+    script = f"""
+        eval "$(durable --show-completion bash)"
+        COMP_WORDS=({typed}); COMP_CWORD={len(typed.split()) - 1}
+        _durable_completion durable
+        echo "${{COMPREPLY[@]}}"
+    """
+    ran = subprocess.run(
+        ["bash", "-c", script],
+        env={**sold.shell.environment, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SHELL": "/bin/bash"},
+        cwd=sold.shell.directory,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.stdout.split() == [offered], ran.stderr

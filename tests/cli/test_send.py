@@ -82,6 +82,17 @@ def test_an_event_that_concerns_nobody_is_stored_all_the_same(subscribed: tuple[
     assert shell.json("send", "ping", "--id", "1")["duplicate"]
 
 
+def test_events_are_deleted_when_they_are_old(subscribed: tuple[Shell, str]) -> None:
+    shell, _ = subscribed
+    shell.run("send", "ping", "--id", "1")
+    assert shell.run("prune", "--events", "--yes").out == "deleted 0 events\n"
+    asked = shell.run("prune", "--events", "--older-than", "0s", stdin="y\n").out
+    assert asked.startswith("Delete events that were sent over 0s ago?")
+    assert asked.endswith("deleted 1 event\n")
+    assert not shell.json("send", "ping", "--id", "1")["duplicate"]
+    shell.refused("prune", "--events", "--status", "completed", "--yes")
+
+
 def test_what_a_function_decides_needs_the_application(subscribed: tuple[Shell, str]) -> None:
     shell, _ = subscribed
     (shell.directory / "app.py").write_text(APP)

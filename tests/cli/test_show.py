@@ -39,7 +39,8 @@ def test_show_shows_children_below_their_parent(sold: Sold) -> None:
 
 def test_show_as_json_has_the_detail_and_the_children(sold: Sold) -> None:
     shown = sold.shell.json("show", sold.parent)
-    assert set(shown) == {"execution", "steps", "waits", "signals", "audit", "explanation", "children"}
+    parts = {"execution", "steps", "waits", "signals", "audit", "timings", "explanation", "children"}
+    assert set(shown) == parts
     assert shown["execution"]["id"] == sold.parent
     assert [step["kind"] for step in shown["steps"]] == ["child"]
     (child,) = shown["children"]

@@ -19,7 +19,7 @@ from typing import Any, final
 
 from durable import Durable
 from durable.backends import backend_for
-from durable.clock import SystemClock
+from durable.clock import Clock, SystemClock
 from durable.errors import StoreUnavailable
 from durable.protocols import DurableStore, Query
 from tests.brokers.password import PASSWORD
@@ -250,6 +250,10 @@ class Fleet:
             node.send(signal.SIGKILL)
             await node.gone()
 
+    def killed(self) -> list[tuple[int, float]]:
+        """The process ids of those that were, and when each was gone."""
+        return [(fault.pid, fault.until) for fault in self.faults if fault.kind == "kill"]
+
     async def stop_for(self, node: Node, seconds: float) -> None:
         """Hold the process for a while, as a paused machine does."""
         async with self.fault("stop", node.pid):
@@ -268,7 +272,7 @@ class Fleet:
 
     # ---- the test's own part
 
-    def client(self) -> Durable:
+    def client(self, clock: Clock | None = None) -> Durable:
         site = self.site
         return Durable(
             [workflows],
@@ -277,6 +281,7 @@ class Fleet:
             bus=site.bus,
             namespace=site.namespace,
             worker=False,
+            clock=clock,
         )
 
     def store(self) -> DurableStore:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -95,6 +95,47 @@ class Ledger:
 def read_ledger(path: Path) -> list[Entry]:
     """In the order of the lines."""
     return [Entry(**line) for line in read_lines(path)]
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """One run of a step's body, on the monotonic clock."""
+
+    execution: str
+    step: str
+    began: float
+    ended: float
+
+
+def bodies(ledger: Iterable[Entry], killed: Sequence[tuple[int, float]]) -> Iterator[Body]:
+    """Every body; that of a process which was killed ended with it, or, where nobody saw it die, with its last word.
+    `killed`: process ids, and when it was."""
+    open_ones: dict[tuple[int, str], Entry] = {}
+    last_word: dict[int, float] = {}
+    for entry in ledger:
+        last_word[entry.pid] = entry.mono
+        if entry.event == "start":
+            open_ones[entry.pid, entry.key] = entry
+        elif entry.event == "end":
+            start = open_ones.pop((entry.pid, entry.key))
+            yield Body(entry.execution, entry.step, start.mono, entry.mono)
+    for (pid, _), start in open_ones.items():
+        # In a long run process ids come again.
+        yield Body(
+            start.execution,
+            start.step,
+            start.mono,
+            min((at for id, at in killed if id == pid and at > start.mono), default=last_word[pid]),
+        )
+
+
+def most_at_once(those: Iterable[Body]) -> int:
+    changes = sorted(change for body in those for change in ((body.began, 1), (body.ended, -1)))
+    now = most = 0
+    for _, change in changes:
+        now += change
+        most = max(most, now)
+    return most
 
 
 def append(fd: int, line: Mapping[str, Any]) -> None:

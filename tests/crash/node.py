@@ -71,13 +71,22 @@ async def run(settings: NodeSettings) -> None:
     """Work until SIGTERM comes, then drain."""
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
+    store = FaultyStore(store_of(settings), crash_at=settings.crash_at, unknown=settings.unknown)
+    async with worker(settings, TracingStore(store, settings.trace)):
+        say_ready(settings)
+        await stopping.wait()
+
+
+def store_of(settings: NodeSettings) -> DurableStore:
     opener = backend_for(settings.url).open_store
     assert opener is not None
-    store: DurableStore = opener(settings.url, namespace=settings.namespace, clock=SystemClock())
-    store = FaultyStore(store, crash_at=settings.crash_at, unknown=settings.unknown)
-    durable = Durable(
+    return opener(settings.url, namespace=settings.namespace, clock=SystemClock())
+
+
+def worker(settings: NodeSettings, store: DurableStore) -> Durable:
+    return Durable(
         [workflows],
-        store=TracingStore(store, settings.trace),
+        store=store,
         queue=settings.queue,
         bus=settings.bus or settings.url,
         namespace=settings.namespace,
@@ -87,9 +96,6 @@ async def run(settings: NodeSettings) -> None:
         max_crashes=settings.max_crashes,
         concurrency=settings.concurrency,
     )
-    async with durable:
-        say_ready(settings)
-        await stopping.wait()
 
 
 async def drive(settings: NodeSettings) -> None:

@@ -29,6 +29,8 @@ from durable.protocols import (
     NotClaimed,
     NotPosted,
     Posted,
+    Saved,
+    ScheduleRow,
     Ticked,
     Wanted,
 )
@@ -86,6 +88,14 @@ class FaultyStore(WrappedStore):
         return await self._write("post", message.id, lambda: self.within.post(execution_id, message))
 
     @override
+    async def save_schedule(
+        self, row: ScheduleRow, *, op_id: str, starts: Sequence[NewExecution] = ()
+    ) -> Saved | None:
+        return await self._write(
+            "save_schedule", op_id, lambda: self.within.save_schedule(row, op_id=op_id, starts=starts)
+        )
+
+    @override
     async def tick(self, partition: int, *, live: Live, limit: int) -> Ticked:
         # It has no id to tell a repeat by: the first few that do something are answered by an error.
         op_id = str(min(self._done["tick"], _FEW - 1))
@@ -119,4 +129,4 @@ class FaultyStore(WrappedStore):
 def _did_something(answer: object) -> bool:
     if isinstance(answer, Ticked):
         return bool(answer.doorbells or answer.touched)
-    return not isinstance(answer, list) or bool(answer)
+    return answer is not None and (not isinstance(answer, list) or bool(answer))

@@ -16,7 +16,7 @@ from tests.crash.fleet import Fleet, seed
 
 _IS_LONG = os.environ.get("DURABLE_TEST_LONG") == "1"
 WORKERS = 8 if _IS_LONG else 3
-FAULTS = int(os.environ.get("DURABLE_TEST_KILLS", "5000" if _IS_LONG else "65"))
+FAULTS = int(os.environ.get("DURABLE_TEST_KILLS", "5000" if _IS_LONG else "45"))
 
 
 @pytest.mark.timeout(110 + 2 * FAULTS)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable
 
 import pytest
 
 from tests.crash.fleet import Fleet, seed, until_all_ended
+from tests.crash.ledger import bodies, most_at_once
 from tests.crash.workflows import limited
 
 WORKERS, KILLS, EXECUTIONS, KEYS = 5, 8, 200, "abc"
@@ -38,38 +38,13 @@ async def test_limits_hold_and_are_reached_while_workers_are_killed(fleet: Fleet
         assert list(await client.operator.held_limits()) == []
     fleet.end()
 
-    bodies = list(_bodies(fleet))
-    assert len({execution for _, execution, _, _ in bodies}) == EXECUTIONS
-    most = {
-        key: _most_at_once((began, ended) for own, _, began, ended in bodies if own == key) for key in KEYS
-    }
-    in_all = _most_at_once((began, ended) for _, _, began, ended in bodies)
+    ran = list(bodies(fleet.ledger(), fleet.killed()))
+    assert len({body.execution for body in ran}) == EXECUTIONS
+    most = {key: most_at_once(body for body in ran if body.step == key) for key in KEYS}
+    in_all = most_at_once(ran)
     print(
-        f"{len(bodies)} bodies of {EXECUTIONS} executions, {len(fleet.faults)} kills, at most {most}, {in_all} in all"
+        f"{len(ran)} bodies of {EXECUTIONS} executions, {len(fleet.faults)} kills, at most {most}, {in_all} in all"
     )
     assert max(most.values()) == 2
     assert in_all == 5
     assert (await fleet.evidence()).complaints == []
-
-
-def _bodies(fleet: Fleet) -> Iterable[tuple[str, str, float, float]]:
-    """The key, the execution, the begin and the end of each. A body whose process was killed ended with that."""
-    open_ones: dict[tuple[int, str], tuple[str, float]] = {}
-    for entry in fleet.ledger():
-        body = entry.pid, entry.execution
-        if entry.event == "start":
-            open_ones[body] = entry.step, entry.mono
-        elif entry.event == "end":
-            key, began = open_ones.pop(body)
-            yield key, entry.execution, began, entry.mono
-    for (pid, execution), (key, began) in open_ones.items():
-        yield key, execution, began, next(fault.until for fault in fleet.faults if fault.pid == pid)
-
-
-def _most_at_once(spans: Iterable[tuple[float, float]]) -> int:
-    changes = sorted(change for began, ended in spans for change in ((began, 1), (ended, -1)))
-    now = most = 0
-    for _, change in changes:
-        now += change
-        most = max(most, now)
-    return most

@@ -23,8 +23,8 @@ from tests.crash.fleet import Fleet, Nursery, Site, seed
 
 _IS_LONG = os.environ.get("DURABLE_TEST_LONG") == "1"
 WORKERS = 8 if _IS_LONG else 3
-WORKER_FAULTS = int(os.environ.get("DURABLE_TEST_KILLS", "5000" if _IS_LONG else "110"))
-SERVER_FAULTS = int(os.environ.get("DURABLE_TEST_SERVER_FAULTS", "1000" if _IS_LONG else "24"))
+WORKER_FAULTS = int(os.environ.get("DURABLE_TEST_KILLS", "5000" if _IS_LONG else "70"))
+SERVER_FAULTS = int(os.environ.get("DURABLE_TEST_SERVER_FAULTS", "1000" if _IS_LONG else "16"))
 
 pytestmark = pytest.mark.timeout(200 + 2 * WORKER_FAULTS + 5 * SERVER_FAULTS)
 

@@ -16,13 +16,17 @@ from typing import TypeVar
 from uuid import uuid4
 
 from durable import (
+    Batch,
     Concurrency,
     Context,
+    Debounce,
+    Event,
     ExecutionFailed,
     Fail,
     Received,
     Retry,
     Signal,
+    Throttle,
     current_step,
     step,
     workflow,
@@ -233,6 +237,13 @@ async def voyage(ctx: Context, job: Job) -> list[str]:
     return [*tokens, saw(ctx, "arrive", await ctx.step("arrive", work, "arrive", job.pause))]
 
 
+@workflow(retry=1)
+async def tick(ctx: Context, pause: float) -> list[str]:
+    """What a schedule starts."""
+    first = saw(ctx, "first", await ctx.step("first", work, "first", pause))
+    return [first, saw(ctx, "second", await ctx.step("second", work, "second", pause))]
+
+
 PROGRAMS: Mapping[str, Program] = {
     "order": Program(
         chains=[
@@ -253,6 +264,7 @@ PROGRAMS: Mapping[str, Program] = {
     "voyage": Program(chains=[["pack", "sleep", "approved", "port", "arrive"]]),
     "collect": Program(chains=[["item", "item#2", "count"]]),
     "stubborn": Program(chains=[["once", "fragile"]]),
+    "tick": Program(chains=[["first", "second"]]),
     "slow": Program(chains=[["long0", "long1", "long2"]]),
     "small": Program(
         chains=[
@@ -302,6 +314,47 @@ async def chain(ctx: Context, length: int) -> list[str]:
 async def limited(ctx: Context, job: tuple[str, int]) -> str:
     """At most two at once of a key, and five in all."""
     return await ctx.step(job[0], work, job[0], 0.05)
+
+
+Fed = Event("fed", tuple[str, int])
+
+
+async def count(items: list[tuple[str, int]]) -> list[int]:
+    with ledger().body():
+        await asyncio.sleep(0.02)
+        return [number for _, number in items]
+
+
+@workflow(retry=1, batch=Batch(5, every="400ms", key="0"))
+async def gathered(ctx: Context, items: list[tuple[str, int]]) -> list[int]:
+    return await ctx.step("count", count, items)
+
+
+@workflow(retry=1, on=[Fed], batch=Batch(7, every="300ms", key="0"))
+async def heard(ctx: Context, items: list[tuple[str, int]]) -> list[int]:
+    return await ctx.step("count", count, items)
+
+
+@workflow(retry=1)
+async def feeder(ctx: Context, item: tuple[str, int]) -> list[int]:
+    """Starts one that others join, and sends an event that is put together with others."""
+    await ctx.step("pause", work, "pause", 0.01)
+    await ctx.emit(Fed, item)
+    return await ctx.run(gathered, [item])
+
+
+@workflow(retry=1, debounce=Debounce("700ms", key="0"))
+async def settled(ctx: Context, item: tuple[str, int]) -> int:
+    return (await ctx.step("count", count, [item]))[0]
+
+
+PACE = Throttle(20, per="1s", burst=3)
+
+
+@workflow(retry=1, throttle=PACE)
+async def paced(ctx: Context, number: int) -> int:
+    await ctx.step("work", work, "work", 0.01)
+    return number
 
 
 Go = Signal("go", str)

@@ -1,11 +1,16 @@
-"""A corpus of workflows in all styles. The docstring of each says what its graph is, edge by edge."""
+"""A corpus of workflows in all styles. The docstring of each says what its graph is, edge by edge.
+
+DURABLE_TEST_LONG=1       Mermaid itself, which takes most of a second, draws each of them, and not some
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from types import ModuleType
 from xml.etree import ElementTree
 
+import mermaidx
 import mmdr
 import pydot
 import pytest
@@ -21,6 +26,8 @@ CORPUS = [
     if isinstance(found, Workflow) and found.fn.__module__ == module.__name__
 ]
 ARROW = re.compile(r" -(?:([^>].*?)-)?> ")
+
+SOME = CORPUS if os.environ.get("DURABLE_TEST_LONG") == "1" else CORPUS[::20]
 
 each_workflow = pytest.mark.parametrize("workflow", CORPUS)
 
@@ -76,6 +83,14 @@ def test_every_node_is_reached_from_the_start(workflow: Workflow) -> None:
 def test_a_renderer_of_mermaid_takes_the_flowchart(workflow: Workflow) -> None:
     shape = describe(workflow)
     assert ElementTree.fromstring(mmdr.render(shape.to_mermaid(), backend="merman").svg()) is not None
+
+
+@pytest.mark.parametrize("workflow", SOME)
+def test_mermaid_itself_draws_every_node(workflow: Workflow) -> None:
+    shape = describe(workflow)
+    root = ElementTree.fromstring(mermaidx.render(shape.to_mermaid()).svg())
+    drawn = [part for part in root.iter() if "node" in (part.get("class") or "").split()]
+    assert len(drawn) == len(shape.nodes)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # pydot calls pyparsing by old names

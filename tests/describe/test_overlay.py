@@ -171,3 +171,48 @@ async def test_states_have_their_looks_in_mermaid_and_dot() -> None:
         assert "classDef ran" in mermaid
         assert 'n4 [label="go", shape=hexagon, style=filled, fillcolor="#d6e8fb"];' in overlay.to_dot()
         assert overlay.to_svg().startswith("<svg")
+
+
+@workflow
+async def decide(ctx: Context, total: int) -> str:
+    outcome = await ctx.wait_for_signal(Go, timeout="1d")
+    if total > 10:
+        await ctx.step("review", work)
+    for _ in range(total - 10):
+        await ctx.step("again", work)
+    try:
+        await ctx.step("risky", fails if total == 3 else work)
+    except Fail:
+        await ctx.step("mend", work)
+    if outcome.kind == "timeout":
+        raise Fail("too late")
+    return await ctx.step("ship", lambda: "shipped")
+
+
+def untaken(shape: WorkflowShape, details: list[ExecutionDetail]) -> list[tuple[str, str]]:
+    return [(edge.source, edge.label) for edge in shape.coverage(details).untaken]
+
+
+async def test_coverage_names_the_ways_that_no_execution_took() -> None:
+    async with DurableEnv(workflows=[decide]) as env:
+        shape = describe(decide)
+        first = await env.durable.start(decide, 12)
+        await first.signal(Go, "now")
+        await env.until_idle()
+        details = [await detail_of(env, first)]
+        one = untaken(shape, details)
+        second = await env.durable.start(decide, 1)
+        await env.advance("1d")
+        details.append(await detail_of(env, second))
+        two = untaken(shape, details)
+        third = await env.durable.start(decide, 3)
+        await third.signal(Go, "now")
+        details.append(await detail_of(env, third))
+        assert one == [
+            ("go", "timeout"),
+            ("decision", "false"),
+            ("risky", "raises"),
+            ("decision#3", "true, raise Fail('too late')"),
+        ]
+        assert (two, untaken(shape, details)) == ([("risky", "raises")], [])
+        assert (await env.coverage(decide)).missed == ()

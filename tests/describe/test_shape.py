@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
+from importlib import import_module
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, cast
@@ -86,6 +87,34 @@ def test_waits_say_for_what_and_how_long() -> None:
     assert (found.kind, found.signal, found.timeout) == ("wait_for_signal", "approved", "3d")
     several = node(describe(choices.either_signal), "wait_for_any")
     assert (several.kind, several.signal, several.timeout) == ("wait_for_signal", "approved,rejected", "90s")
+
+
+def test_an_installed_package_that_knows_nothing_of_durable_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "site-packages"
+    installed.mkdir()
+    source = "async def run(fn, ctx):\n    for _ in 'ab':\n        await fn(ctx)\n"
+    (installed / "stranger_that_runs.py").write_text(source)
+    (installed / "friend_that_runs.py").write_text(f"from durable import Context\n{source}")
+    monkeypatch.syspath_prepend(installed)
+    stranger, friend = import_module("stranger_that_runs"), import_module("friend_that_runs")
+
+    async def part(ctx: Context) -> None:
+        await ctx.step("part", work)
+
+    @workflow
+    async def by_a_stranger(ctx: Context) -> None:
+        await stranger.run(part, ctx)
+
+    @workflow
+    async def by_a_friend(ctx: Context) -> None:
+        await friend.run(part, ctx)
+
+    assert [(n.kind, n.label) for n in describe(by_a_stranger).nodes[1:-1]] == [
+        ("dynamic", "stranger.run(part, ctx)")
+    ]
+    assert [n.kind for n in describe(by_a_friend).nodes[1:-1]] == ["loop", "step"]
 
 
 def test_an_event_is_waited_for_by_its_name() -> None:

@@ -30,8 +30,13 @@ from durable import DurableError, ExecutionStatus
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-EXAMPLES = sorted((DOCS / "examples").glob("*.py"))
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
+EXAMPLES = sorted([*(DOCS / "examples").glob("*.py"), *(ROOT / "contrib").glob("*/examples/*.py")])
+CONTRIB = ROOT / "contrib"
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted(DOCS.rglob("*.md")),
+    *sorted(CONTRIB.glob("**/*.md")),
+]
 
 FENCE = re.compile(
     r"(?:^<!-- (?P<mark>from|output of) (?P<source>\S+) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$",
@@ -40,7 +45,7 @@ FENCE = re.compile(
 LINK = re.compile(r"\[[^]]*\]\((?P<target>[^)#\s]*)(?:#(?P<anchor>[^)\s]+))?\)")
 COMMAND = re.compile(r"^(?:\$ )?(?P<program>durable|make) (?P<rest>\S.*)$", re.MULTILINE)
 SPAN = re.compile(r"`((?:durable|make) [a-z][^`]*)`")
-PATH = re.compile(r"`((?:tests|durable|docs|benchmarks)/[\w./-]*)`")
+PATH = re.compile(r"`((?:tests|durable|docs|benchmarks|contrib)/[\w./-]*)`")
 NOT_OURS = re.compile(r"activity|daemon|helper|job|manager|orchestrat|util", re.IGNORECASE)
 
 
@@ -128,8 +133,9 @@ def test_every_python_block_of_a_page_runs(
 
 
 @cache
-def output_of(example: Path) -> str:
+def output_of(example: Path, database_url: str = "") -> str:
     """What the example prints when it is run in an empty directory, as a user would run it."""
+    environment = {"DATABASE_URL": database_url} if database_url else {}
     with TemporaryDirectory() as directory:
         # Under pytest's own defaults, as in a project that is not ours.
         pytest_or_not = (
@@ -138,7 +144,12 @@ def output_of(example: Path) -> str:
         run = subprocess.run(
             [sys.executable, *pytest_or_not, str(example)],
             cwd=directory,
-            env={"PYTHONPATH": f"{ROOT}:{DOCS / 'examples'}", "PATH": "", "PYTHONDONTWRITEBYTECODE": "1"},
+            env={
+                "PYTHONPATH": f"{ROOT}:{DOCS / 'examples'}",
+                "PATH": "",
+                "PYTHONDONTWRITEBYTECODE": "1",
+                **environment,
+            },
             capture_output=True,
             text=True,
             check=False,
@@ -153,9 +164,18 @@ def is_test(example: Path) -> bool:
     return example.name.startswith("test_")
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=name_of)
+def asks_for_a_database(example: Path) -> bool:
+    return "DATABASE_URL" in example.read_text()
+
+
+@pytest.mark.parametrize("example", [each for each in EXAMPLES if not asks_for_a_database(each)], ids=name_of)
 def test_every_example_runs_by_itself(example: Path) -> None:
     assert output_of(example) != ""
+
+
+@pytest.mark.parametrize("example", [each for each in EXAMPLES if asks_for_a_database(each)], ids=name_of)
+def test_every_example_of_a_database_runs_on_one(example: Path, postgres_url: str) -> None:
+    assert output_of(example, postgres_url) != ""
 
 
 @each_page
@@ -232,7 +252,7 @@ def help_of(*command: str) -> str:
 def test_every_command_of_a_page_exists(page: Path) -> None:
     for program, words in commands(page):
         if program == "make":
-            targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+            targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
             assert words[0] in targets, words
         else:
             command = [] if words[0].startswith("-") else words[:1]

@@ -216,6 +216,17 @@ async def test_a_step_whose_result_differs_by_itself_is_no_fault() -> None:
     await crash_everywhere(order)
 
 
+async def test_what_a_trusted_package_asks_for_is_let_be() -> None:
+    @workflow
+    async def order(ctx: Context) -> None:
+        uuid.uuid4()
+        await ctx.step("charge", give, 1)
+
+    await crash_everywhere(order, trust=["uuid"])
+    with pytest.raises(AssertionError, match="differs on a replay"):
+        await crash_everywhere(order, trust=["random"])
+
+
 async def test_stubs_hold_on_the_worker_that_comes_after() -> None:
     @workflow
     async def order(ctx: Context) -> int:

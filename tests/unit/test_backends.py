@@ -46,8 +46,8 @@ def test_a_backend_of_strangers_is_used_as_ours_are(install: Install) -> None:
 
 
 def test_an_unknown_scheme_is_refused_with_those_that_are_known() -> None:
-    with pytest.raises(ConfigurationError, match="postgres://localhost") as refusal:
-        backend_for("postgres://localhost")
+    with pytest.raises(ConfigurationError, match="cassandra://localhost") as refusal:
+        backend_for("cassandra://localhost")
     assert "memory" in refusal.value.hint
     assert "pip" not in refusal.value.hint
 

@@ -45,6 +45,7 @@ from durable.errors import (
     StoreUnavailable,
     UnknownWorkflow,
     WaitTimeout,
+    WorkerNotFound,
     WrongStatus,
     find_in,
     leaves,
@@ -76,6 +77,7 @@ EXAMPLES: list[DurableError] = [
     UnknownWorkflow("shipping", ["shipping"], "2"),
     ExecutionNotFound("order-7"),
     ScheduleNotFound("daily"),
+    WorkerNotFound("host:1:ab"),
     ExecutionClosed("order-7", "completed"),
     WrongStatus("order-7", "retry_rollback", "running"),
     KeyConflict("order:42", "fulfil-order", "order-7"),
@@ -164,6 +166,7 @@ def test_codes_are_stable_and_only_the_failures_share_one() -> None:
         (StepTimeout, TimeoutError),
         (ExecutionNotFound, LookupError),
         (ScheduleNotFound, LookupError),
+        (WorkerNotFound, LookupError),
         (InvalidInput, ValueError),
     ],
 )

@@ -227,14 +227,15 @@ class Gates(Generic[E]):
             self._refused(seeker, gate, effects)
             return
         is_newest = seeker.is_new and gate.when_full is WhenFull.REPLACE
-        older = [who for who in (*state.holders, *state.line.ranks()) if who not in state.replaced]
+        older: list[Holder] = []
+        if is_newest:  # a long line costs nobody else anything
+            older = [who for who in (*state.holders, *state.line.ranks()) if who not in state.replaced]
         state.line.put(seeker.holder, (-seeker.priority, now, next(self._turns)))
         self._held(seeker, gate)
         self._watch(state)
-        if is_newest:
-            for holder in older[: max(0, len(older) + 1 - self._limit(state))]:
-                state.replaced[holder] = None
-                self._replaced(holder, gate, effects)
+        for holder in older[: max(0, len(older) + 1 - self._limit(state))]:
+            state.replaced[holder] = None
+            self._replaced(holder, gate, effects)
 
     def _advance(self, state: _State, now: int, effects: E) -> None:
         """Let the first of the line pass, as long as there is room."""

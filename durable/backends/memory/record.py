@@ -85,6 +85,8 @@ class Record:
     """Those of the unread whose messages reach further than a parked execution."""
     seen: dict[str, None] = field(default_factory=dict[str, None])
     """The ids of all messages posted to it."""
+    told: dict[str, None] = field(default_factory=dict[str, None])
+    """The ids of the unread entries that tell an end."""
     watching: dict[tuple[str, str], None] = field(default_factory=dict[tuple[str, str], None])
     """Target id and step id of each end that it is still to be told."""
     values: dict[str, bytes] = field(default_factory=dict[str, bytes])
@@ -157,6 +159,7 @@ class Record:
         if entry is not None:
             self.inbox[seq] = replace(entry, consumed_by=step_id)
             self.urgent.pop(seq, None)
+            self.told.pop(entry.id, None)
 
     def is_open_to(self, reach: Reach) -> bool:
         """Is a message of this reach taken at all?"""

@@ -135,6 +135,9 @@ class Tables:
             self.keys[spec.workflow, spec.key] = record
         if record.deadline_at is not None:
             self._start_timer(record, TIMEOUT_TIMER, record.deadline_at)
+        for checkpoint in spec.history:
+            self.write(record, checkpoint)
+        record.values.update(spec.values)
         for listen in spec.listens:
             self.listen(record, listen, effects)
         if not spec.gates:
@@ -321,7 +324,8 @@ class Tables:
         A consumed entry of the same id is no duplicate: a later attempt may wait for that end again.
         """
         message_id = f"watch:{target_id}:{step_id}"
-        if all(entry.id != message_id for entry in watcher.unread.values()):
+        if message_id not in watcher.told:
+            watcher.told[message_id] = None
             self.deliver(watcher, Message(message_id, MessageKind.CHILD, step_id, outcome.pack()), effects)
 
     def post(self, record: Record, message: Message, effects: Effects) -> None:
@@ -471,6 +475,8 @@ def timer_message_id(step_id: str, seq: int) -> str:
 
 
 def _numbered(checkpoint: Checkpoint, seq: int) -> Checkpoint:
+    if checkpoint.seq == seq:  # its owner counts as we do
+        return checkpoint
     return Checkpoint(
         checkpoint.step_id,
         checkpoint.kind,

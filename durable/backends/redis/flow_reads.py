@@ -113,7 +113,8 @@ async def limits(verbs: Verbs) -> Mapping[str, int]:
 
 
 async def depths(verbs: Verbs) -> Sequence[Depth]:
-    """What is rung or held is counted one by one, a page at a time; what is ready, by the index."""
+    """What is rung and waits for its next ring is counted one by one, a page at a time; what is ready or held, by the
+    index."""
     found = await asyncio.gather(*[_depths(verbs, part) for part in verbs.space.partitions])
     depths: dict[str, Depth] = {}
     for each in (depth for of_part in found for depth in of_part):
@@ -126,27 +127,26 @@ async def depths(verbs: Verbs) -> Sequence[Depth]:
 
 
 async def _depths(verbs: Verbs, part: Partition) -> Sequence[Depth]:
-    (now, ready), *_ = [as_list(await verbs.wire.run(scripts.DEPTHS, (part.ready,), ()))]
-    now = as_int(now)
-    depths = [
-        Depth(as_bytes(queue).decode(), as_int(number), 0, int(as_bytes(since)))
-        for queue, number, since in map(as_list, as_list(ready))
-    ]
-    for key, until in ((part.rung, "+inf"), (part.later, str(now))):
-        at = 0
+    depths: list[Depth] = []
+    now, rank = 0, b"0"
+    while rank:
+        reply = await verbs.wire.run(scripts.DEPTHS, (part.ready, part.rung), (rank,))
+        at, ready, held, after = as_list(reply)
+        now = as_int(at)
+        for queue, number, since in map(as_list, as_list(ready)):
+            depths.append(Depth(as_bytes(queue).decode(), as_int(number), 0, int(as_bytes(since))))
+        for queue, number in map(as_list, as_list(held)):
+            depths.append(Depth(as_bytes(queue).decode(), 0, as_int(number), None))
+        rank = after if isinstance(after, bytes) else str(as_int(after)).encode()
+    for key, until in ((part.rung, "(+inf"), (part.later, str(now))):
+        at_rank = 0
         while True:
-            page = as_pairs(
-                await verbs.wire.call(
-                    "ZRANGEBYSCORE", key, "-inf", until, "WITHSCORES", "LIMIT", at, _PAGE, key=key
-                )
+            page = as_words(
+                await verbs.wire.call("ZRANGEBYSCORE", key, "-inf", until, "LIMIT", at_rank, _PAGE, key=key)
             )
-            for member, score in page:
-                bell = unpack_doorbell(member)
-                if bell.ready_at > now:
-                    continue
-                held = score == b"inf"
-                depths.append(Depth(bell.queue, int(not held), int(held), None if held else bell.ready_at))
-            at += _PAGE
+            bells = [unpack_doorbell(member) for member in page]
+            depths += [Depth(bell.queue, 1, 0, bell.ready_at) for bell in bells if bell.ready_at <= now]
+            at_rank += _PAGE
             if len(page) < _PAGE:
                 break
     return depths

@@ -97,7 +97,7 @@ class Keys:
         part = self.part
         return (
             self.x, part.keys, part.ready, part.later, part.timers, part.index, self.watched, part.rung,
-            part.outbox, part.groups, part.joins, self.listening,
+            part.outbox, part.groups, part.joins, self.listening, self.history, self.values,
         )  # fmt: skip
 
     @property

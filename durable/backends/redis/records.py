@@ -11,6 +11,7 @@ script, in a name of a key, or in JSON.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, cast
 
@@ -158,12 +159,18 @@ def pack_spec(spec: NewExecution) -> bytes:
     return to_json(words) + b"\n" + spec.options
 
 
+@lru_cache(maxsize=256)
+def _unpack_head(head: bytes) -> tuple[str, str, str, int, str | None, Mapping[str, str], str | None]:
+    # The same for all executions of a workflow that have no key, no tags of their own and no parent.
+    return cast(
+        "tuple[str, str, str, int, str | None, Mapping[str, str], str | None]", tuple(from_json(head))
+    )
+
+
 def unpack_row(execution_id: str, fields: Mapping[bytes, bytes]) -> ExecutionRow:
     get = fields.get
     head, _, options = fields[b"s"].partition(b"\n")
-    workflow, version, queue, priority, key, tags, parent_id = cast(
-        "tuple[str, str, str, int, str | None, dict[str, str], str | None]", from_json(head)
-    )
+    workflow, version, queue, priority, key, tags, parent_id = _unpack_head(head)
     state = STATES[fields[b"st"]]
     owned, closed = state is State.OWNED, state is State.CLOSED
     code = unpack_optional(get(b"co"))
@@ -174,7 +181,7 @@ def unpack_row(execution_id: str, fields: Mapping[bytes, bytes]) -> ExecutionRow
         queue=queue,
         priority=priority,
         key=key,
-        tags=tags,
+        tags=dict(tags),
         options=options,
         input=fields[b"in"],
         parent_id=parent_id,

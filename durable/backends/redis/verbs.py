@@ -123,12 +123,19 @@ class Verbs:
         else:
             most, size = join.most_ms, join.size
             args += [join.group, "" if most is None else most, "" if size is None else size, join.items]
-        listens = [pack_out(listen) for listen in spec.listens]
+        args += [len(spec.history), len(spec.values)]
+        tail: list[Word] = []
+        for checkpoint in spec.history:
+            step_id, _, packed = pack_checkpoint(checkpoint)
+            tail += (step_id, packed)
+        for value in spec.values.items():
+            tail += value
+        tail += [pack_out(listen) for listen in spec.listens]
         holder = ""
         declared: tuple[str, ...] = keys.create
         while True:
             code, *rest = as_list(
-                await self.wire.run(scripts.CREATE, declared, [*args, holder, *listens], op_id=op_id)
+                await self.wire.run(scripts.CREATE, declared, [*args, holder, *tail], op_id=op_id)
             )
             if code != b"k":
                 break

@@ -94,6 +94,10 @@ def insert(unit: Unit, spec: NewExecution, op_id: str, effects: Effects) -> Head
     if spec.timeout_ms is not None:
         head.deadline_at = now + spec.timeout_ms
         unit.add_timer(head, TIMEOUT_TIMER, head.deadline_at, 0)
+    for checkpoint in spec.history:
+        write(unit, head, checkpoint)
+    for name, data in spec.values.items():
+        unit.db.execute(sql.SET_VALUE, (head.n, name, data))
     for listen in spec.listens:
         begin_to_listen(unit, head, listen, effects)
     if spec.gates:

@@ -101,9 +101,9 @@ _DEPTHS: Final = """
         SELECT queue, 1 AS is_ready, available_at FROM executions WHERE ns = ?1 AND bell = 0
         UNION ALL
         SELECT queue, 1, available_at FROM executions
-        WHERE ns = ?1 AND bell IN (1, 2) AND bell > 0 AND available_at <= ?2
+        WHERE ns = ?1 AND bell IN (1, 2) AND likely(bell > 0) AND available_at <= ?2
         UNION ALL
-        SELECT queue, 0, NULL FROM executions WHERE ns = ?1 AND bell = 4 AND bell > 0
+        SELECT queue, 0, NULL FROM executions WHERE ns = ?1 AND bell = 4 AND likely(bell > 0)
     ) GROUP BY queue ORDER BY queue
 """
 _COUNTS: Final = "SELECT status, number FROM counts WHERE ns = ? AND number > 0"

@@ -14,7 +14,8 @@ from durable.cli.demo.ledger import Entry, read_ledger
 from durable.cli.demo.order import Approved, Order, Receipt, fulfil_order
 from durable.cli.demo.stage import Failed, Stage
 from durable.cli.output import clean, console
-from durable.cli.show import load_family, print_family
+from durable.cli.show import print_family
+from durable.family import load_family
 from durable.handle import Handle
 from durable.ids import Ids
 from durable.models import ExecutionStatus
@@ -50,7 +51,7 @@ async def play(stage: Stage) -> None:
         receipt = await handle.result()
         done(f"the order is shipped: {receipt.parcel}, approved by {receipt.approved_by}")
     _print()
-    print_family(await load_family(stage.durable, handle.id))
+    print_family(await load_family(stage.durable.operator, handle.id))
     _print()
     prove(read_ledger(stage.ledger), receipt, order, pids={"charge": first.pid, "ship": second.pid})
 

@@ -217,6 +217,8 @@ class StoreMachine(RuleBasedStateMachine):
     ) -> None:
         op_id = self.fresh("create")
 
+        repeats = mail and delay == 0
+
         def spec(pair: Pair) -> NewExecution:
             return NewExecution(
                 id,
@@ -231,6 +233,10 @@ class StoreMachine(RuleBasedStateMachine):
                 at_ms=None if at is None else pair.at(at),
                 timeout_ms=None if timeout is None else timeout * STEP_MS,
                 parent_id=parent,
+                history=[Checkpoint(STEPS[0], "step", "f", CheckpointStatus.COMPLETED, b"{}")]
+                if repeats
+                else (),
+                values={"v": b"1"} if repeats else {},
             )
 
         self.each(lambda pair: pair.create(spec(pair), op_id))

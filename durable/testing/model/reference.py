@@ -57,7 +57,7 @@ from durable.protocols import (
 )
 
 OUTCOMES: Final = {
-    "create": {"created", "delayed", "again", "key taken", "key taken over", "id taken"},
+    "create": {"created", "delayed", "again", "key taken", "key taken over", "id taken", "with a history"},
     "claim": {"owned", "again", "memory is good", "held", "not yet", "parked", "blocked", "closed", "missing"},
     "commit": {
         "again", "fenced", "diverged: version", "diverged: final", "missing",
@@ -411,6 +411,11 @@ class Reference:
             self.keys[spec.workflow, spec.key] = spec.id
         if row.deadline_at is not None:
             known.timers[TIMEOUT_TIMER] = row.deadline_at
+        for checkpoint in spec.history:
+            self._write(known, checkpoint)
+        known.values.update(spec.values)
+        if spec.history:
+            self._note("create", "with a history")
         if available_at <= self.now:
             self._note("create", "created")
             self.bells[spec.id] = known.doorbell()

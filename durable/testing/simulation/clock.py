@@ -12,6 +12,7 @@ from typing_extensions import override
 from durable.clock import Clock, TimerHandle
 from durable.errors import DurableError
 from durable.protocols import DurableStore
+from durable.telemetry import Telemetry
 from durable.testing.simulation.loop import SimulationLoop
 from durable.worker import Pulse
 
@@ -59,7 +60,15 @@ class SimulatedClock(Clock):
 class LoopPulse(Pulse):
     """Beats five times a lease, on the loop."""
 
-    def __init__(self, store: DurableStore, worker: str, *, lease_ms: int, info: bytes) -> None:
+    def __init__(
+        self,
+        store: DurableStore,
+        worker: str,
+        *,
+        lease_ms: int,
+        info: Callable[[], bytes],
+        telemetry: Telemetry | None = None,
+    ) -> None:
         self._store = store
         self._worker = worker
         self._lease_ms = lease_ms
@@ -68,7 +77,7 @@ class LoopPulse(Pulse):
 
     @override
     async def start(self) -> None:
-        self._store.beat(self._worker, ttl_ms=self._lease_ms, info=self._info)
+        self._store.beat(self._worker, ttl_ms=self._lease_ms, info=self._info())
         self._plan()
 
     @override
@@ -88,7 +97,7 @@ class LoopPulse(Pulse):
     def _beat(self) -> None:
         self._plan()
         try:
-            self._store.beat(self._worker, ttl_ms=self._lease_ms, info=self._info)
+            self._store.beat(self._worker, ttl_ms=self._lease_ms, info=self._info())
         except DurableError as error:
             log.warning("worker %s could not renew its lease: %s", self._worker, error)
 

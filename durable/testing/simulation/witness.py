@@ -12,6 +12,7 @@ from durable.models import ExecutionStatus
 from durable.protocols import (
     Batch,
     Checkpoint,
+    CheckpointStatus,
     Claimed,
     Close,
     Committed,
@@ -52,6 +53,8 @@ class Witness:
         self.broken: list[str] = []
         self.bodies: Counter[str] = Counter()
         """How often each step's body began, by its idempotency key."""
+        self.settled: set[str] = set()
+        """The keys of the steps that have given or failed, so that no body of theirs was still to begin."""
         self.undone: list[str] = []
         """The keys of the compensations that ran, in order."""
         self.running: Counter[str] = Counter()
@@ -61,6 +64,8 @@ class Witness:
         self.on_body: Callable[[bool], object] = lambda begins: None
         """Called with True before a step's body begins, and with False after it has ended."""
         self._executions: dict[str, _Seen] = defaultdict(_Seen)
+        self._begun: dict[tuple[str, str], str] = {}
+        """By execution and step: the idempotency key of what began last."""
         self._claims: dict[tuple[str, str], tuple[int, str]] = {}
         """By process and execution: the version at its last claim, and the nonce."""
 
@@ -116,6 +121,8 @@ class Witness:
             self.broken.append(f"{execution_id}: the final record of {step_id} was replaced (I2)")
         if checkpoint.status.final:
             seen.finals[step_id] = ver
+            if checkpoint.status is not CheckpointStatus.CANCELLED and (execution_id, step_id) in self._begun:
+                self.settled.add(self._begun[execution_id, step_id])
         elif checkpoint.wake_at is not None:
             seen.wakes[step_id] = min(checkpoint.wake_at, seen.wakes.get(step_id, checkpoint.wake_at))
 
@@ -126,6 +133,7 @@ class Witness:
         self.on_body(True)
         self.note("begin", _who(), info.execution_id, info.step_id, info.attempt)
         self.bodies[info.idempotency_key] += 1
+        self._begun[info.execution_id, info.step_id] = info.idempotency_key
         self.running[_who()] += 1
         if info.step_id.startswith("rollback:"):
             self.undone.append(info.idempotency_key)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import wraps
 from random import Random
@@ -84,6 +84,8 @@ class Ended:
     """Kind, name, status and data of each record."""
     bodies: Counter[str] = field(default_factory=Counter[str])
     """How often each step's body began, by its idempotency key."""
+    settled: Set[str] = frozenset()
+    """The keys of the steps that have given or failed."""
     undone: Sequence[str] = ()
     """The compensations that ran, in order."""
     losses: int = 0
@@ -287,6 +289,7 @@ class World:
         history = await self.store.history(row.id)
         ended.checkpoints = {each.step_id: _essence(each) for each in history}
         ended.bodies = self.witness.bodies
+        ended.settled = self.witness.settled
         ended.undone = self.witness.undone
         for execution_id in self.witness.executions():
             ended.losses += self.witness.losses(execution_id)
@@ -388,4 +391,5 @@ def _has_failed(task: asyncio.Task[None]) -> bool:
 
 
 def _essence(checkpoint: Checkpoint) -> tuple[str, str, str, bytes]:
-    return checkpoint.kind, checkpoint.name, checkpoint.status, checkpoint.data
+    data = b"" if checkpoint.kind == "tries" else checkpoint.data  # which are instants
+    return checkpoint.kind, checkpoint.name, checkpoint.status, data

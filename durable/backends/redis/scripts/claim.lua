@@ -2,8 +2,8 @@
 local x, history, unread, ready, rung, later, owned, index = unpack(KEYS)
 local id, nonce, worker, have_op, place = unpack(ARGV)
 
-local state, owner, available, rank, crashes, status, created, ver, op, started, inbox_seq, held =
-  unpack(call('HMGET', x, 'st', 'n', 'av', 'rk', 'cr', 'su', 'ca', 'ver', 'op', 'sa', 'iq', 'hd'))
+local state, owner, available, rank, crashes, status, created, ver, op, started, inbox_seq, held, history_seq =
+  unpack(call('HMGET', x, 'st', 'n', 'av', 'rk', 'cr', 'su', 'ca', 'ver', 'op', 'sa', 'iq', 'hd', 'hq'))
 if not state then return {'-'} end
 local now = clock()
 local is_new = not (state == 'o' and owner == nonce)
@@ -13,7 +13,7 @@ if is_new and (state ~= 'r' or tonumber(available) > now or (held and held ~= ''
 local records, entries = {}, {}
 if ver and op == have_op then
   records = false
-elseif ver then
+elseif history_seq then
   records = call('HLEN', history) > 256 and 1 or call('HGETALL', history)
 end
 if inbox_seq then entries = call('ZRANGE', unread, 0, -1) end

@@ -1,9 +1,12 @@
 -- Store an execution, if its id and its key are free; with who watches it from the beginning, if anybody does. One of a
 -- group joins the pending one instead, if there is one that it may join.
-local x, keys, ready, later, timers, index, watched, rung, outbox, groups, joins, listening, holder_x = unpack(KEYS)
+local x, keys, ready, later, timers, index, watched, rung, outbox, groups, joins, listening, history, values, holder_x =
+  unpack(KEYS)
 local id, op, key, may_reuse, digest, delay, at, timeout, spec, input, rank, prefixes, workflow, watcher, token,
-  gates, gives, cause, group, most, size, items, holder_known = unpack(ARGV, 1, 23)
-local AT_LISTENS = 24
+  gates, gives, cause, group, most, size, items, n_records, n_values, holder_known = unpack(ARGV, 1, 25)
+n_records, n_values = tonumber(n_records), tonumber(n_values)
+local at_values = 25 + 2 * n_records
+local AT_LISTENS = at_values + 2 * n_values + 1
 
 local known = call('HMGET', x, 'cop', 'ca', 'ih')
 if known[1] == op then return {'c', id, known[2], 0, {}, ''} end
@@ -45,6 +48,8 @@ if gates or group ~= '' then
 end
 if timeout ~= '' then sound(timers) end
 if watcher ~= '' then call('HLEN', watched) end
+if n_records > 0 then call('HLEN', history) end
+if n_values > 0 then call('HLEN', values) end
 if ARGV[AT_LISTENS] then
   call('HLEN', listening)
   call('XLEN', outbox)
@@ -87,6 +92,20 @@ if cause ~= '' then put(fields, 'cs', cause) end
 if watcher ~= '' then put(fields, 'wc', 1) end
 if gates then put(fields, 'gt', gates, 'gf', gives) end
 if group ~= '' then put(fields, 'jg', group, 'it', items) end
+if n_records > 0 then
+  local records = {}
+  for i = 1, n_records do
+    records[2 * i - 1] = ARGV[24 + 2 * i]
+    records[2 * i] = 'f' .. int(i) .. ' ' .. ARGV[25 + 2 * i]
+  end
+  many('HSET', history, records)
+  put(fields, 'hq', int(n_records))
+end
+if n_values > 0 then
+  local set = {}
+  for i = 1, 2 * n_values do set[i] = ARGV[at_values + i] end
+  many('HSET', values, set)
+end
 if ARGV[AT_LISTENS] then put(fields, 'ls', 1) end
 for i = AT_LISTENS, #ARGV do
   local letter = {'k', 'O', 'i', id, 'c', op, 'd', ARGV[i]}

@@ -91,6 +91,8 @@ class Spec(TypedDict, total=False):
     join: Join | None
     listens: Sequence[Listen]
     cause: bytes
+    history: Sequence[Checkpoint]
+    values: Mapping[str, bytes]
 
 
 def new(**fields: Unpack[Spec]) -> NewExecution:

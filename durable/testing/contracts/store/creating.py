@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from durable.models import ExecutionStatus
 from durable.protocols import (
+    Checkpoint,
+    CheckpointStatus,
     Claimed,
     Close,
     Created,
+    Diverged,
     Doorbell,
     DurableStore,
     Exists,
@@ -28,10 +33,12 @@ from durable.testing.contracts.store.acts import (
     create,
     due,
     everything,
+    gist,
     ids,
     new,
     own,
     post,
+    record,
     reopen,
     row,
     situations,
@@ -139,6 +146,52 @@ class Creating(StoreSuite):
     async def test_a_timeout_counts_from_the_creation_of_a_delayed_one_too(self, store: DurableStore) -> None:
         created = await row(store, await create(store, timeout_ms=LATER, delay_ms=5))
         assert created.deadline_at == created.created_at + LATER
+
+    # -- what it begins with
+
+    async def test_it_begins_with_the_history_and_the_values_that_it_is_given(
+        self, store: DurableStore
+    ) -> None:
+        given = [
+            Checkpoint("b", "step", "charge", CheckpointStatus.COMPLETED, b"\x00\xff", 3, 1, 2),
+            Checkpoint("a", "sleep", "", CheckpointStatus.CANCELLED, b"", 1, 5, 7),
+            Checkpoint("__f", "step", "pay", CheckpointStatus.FAILED, b"{}", 2, 5, 9),
+        ]
+        spec = new(history=given, values={"progress": b"0.4", "empty": b""})
+        op_id = ids.nonce()
+        created = await store.create(spec, op_id=op_id)
+        assert isinstance(created, Created)
+        numbered = [replace(each, seq=seq) for seq, each in enumerate(given, start=1)]
+        assert list(await store.history(spec.id)) == numbered
+        assert await store.value(spec.id, "progress") == b"0.4"
+        assert await store.value(spec.id, "empty") == b""
+        assert (await row(store, spec.id)).ver == 0
+        before = await snapshot(store)
+        assert gist(await store.create(spec, op_id=op_id)) == gist(created)
+        assert await store.create(spec, op_id=ids.nonce()) == Exists(spec.id, same_input=True)
+        assert await snapshot(store) == before
+        claimed = await store.claim(spec.id, nonce=ids.nonce(), worker=WORKER)
+        assert isinstance(claimed, Claimed)
+        assert list(claimed.history or ()) == numbered
+
+    async def test_what_follows_a_given_history_is_written_behind_it(self, store: DurableStore) -> None:
+        spec = new(history=[record("a"), record("b")])
+        await store.create(spec, op_id=ids.nonce())
+        owner = await own(store, spec.id)
+        assert await owner.send(owner.batch(checkpoints=[record("a", b"again")])) == Diverged()
+        await owner.commit(checkpoints=[record("c")])
+        await owner.commit(drop=["a"], checkpoints=[record("a", b"again")])
+        history = await store.history(spec.id)
+        assert [stored.step_id for stored in history] == ["b", "c", "a"]
+        assert [stored.seq for stored in history] == sorted({stored.seq for stored in history})
+        await store.check()
+
+    async def test_a_long_history_is_given_whole(self, store: DurableStore) -> None:
+        spec = new(history=[record(f"s{number}", b"%d" % number) for number in range(1500)])
+        await store.create(spec, op_id=ids.nonce())
+        claimed = await store.claim(spec.id, nonce=ids.nonce(), worker=WORKER)
+        assert isinstance(claimed, Claimed)
+        assert [stored.data for stored in claimed.history or ()] == [b"%d" % number for number in range(1500)]
 
     # -- whose id it is
 

@@ -34,6 +34,7 @@ from durable.testing.contracts.store.acts import (
     SOON,
     WORKER,
     Owner,
+    Spec,
     cancel,
     carry,
     create,
@@ -549,6 +550,26 @@ class Gating(StoreSuite):
         depths = [(each.queue, each.ready, each.held) for each in await store.depths()]
         assert depths == [("email", 1, 0), ("media", 1, 1)]
         assert await is_held(store, held, gate)
+
+    async def test_depths_count_all_that_is_held_whatever_its_workflow_and_priority(
+        self, store: DurableStore
+    ) -> None:
+        gate = slots(1, keeps=True)
+        await own(store, await create(store, gates=[gate]))
+        for queue, number in (("a", 7), ("b", 4)):
+            for n in range(number):
+                of: Spec = {
+                    "queue": queue,
+                    "workflow": f"order{n % 3}",
+                    "priority": n % 2,
+                    "gates": [gate],
+                }
+                await create(store, **of)
+                delayed: Spec = {**of, "delay_ms": LATER}
+                await create(store, **delayed)
+        await create(store, queue="c", gates=[gate], delay_ms=LATER)
+        depths = [(each.queue, each.ready, each.held) for each in await store.depths()]
+        assert depths == [("a", 0, 7), ("b", 0, 4)]
 
     async def test_queues_are_paused_and_resumed(self, store: DurableStore) -> None:
         assert list(await store.paused_queues()) == []

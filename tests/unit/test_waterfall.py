@@ -2,7 +2,7 @@
 
 import pytest
 
-from durable.cli.waterfall import Bar, Span, busy_ms, layout
+from durable.waterfall import Bar, Span, busy_ms, layout
 
 HOUR = 3_600_000
 
