@@ -185,6 +185,17 @@ async def test_a_broker_that_is_away_is_told_of_once_by_each_connection_and_agai
     await pair.ringer.close()
 
 
+async def test_a_connection_that_goes_while_a_letter_is_handed_over_loses_it_and_fails_nothing(
+    private_rabbit: RabbitNode, pair: Pair
+) -> None:
+    publisher = pair.ringer._publisher
+    lost = publisher.lost
+    pair.ringer.ring([bell()])
+    await asyncio.create_task(publisher._link._drop())  # begins when the letter's task is made, and has not begun
+    await until(lambda: publisher.lost == lost + 1)
+    await pair.rings_through()
+
+
 async def test_a_receive_that_was_waiting_hears_what_is_rung_after_the_fault(
     private_rabbit: RabbitNode, pair: Pair
 ) -> None:

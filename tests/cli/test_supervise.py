@@ -108,10 +108,12 @@ def test_workers_come_with_the_work_on_redis(shell: Shell, redis_url: str, names
     options = {"DURABLE_STORE_URL": redis_url, "DURABLE_NAMESPACE": namespace}
     with shell.process("supervise", "--min", "0", "--idle", "500ms", **options) as supervisor:
         supervisor.says("supervising")
-        id = shell.run("start", "parent", **options).out.strip()
+        id = shell.run("start", "slow", "60", **options).out.strip()
         pid = started(supervisor)
-        supervisor.says(f"{id} of parent ended as completed")
+        supervisor.says("queues default")
         assert str(pid) in shell.run("workers", **options).out
+        shell.run("cancel", id, **options)
+        supervisor.says(f"{id} of slow ended as cancelled")
         supervisor.says(GONE.format(pid))
         assert supervisor.stop(signal.SIGTERM) == 0
     assert shell.run("workers", "-o", "ids", **options).out == ""

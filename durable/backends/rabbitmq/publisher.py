@@ -90,22 +90,23 @@ class Publisher:
         self._is_scheduled = False
         waiting, self._waiting = self._waiting, defaultdict(list)
         self._number = 0
+        channel = self._link.channel
         is_broken = asyncio.get_running_loop().time() < self._broken_until
         for (destination, hops), bells in waiting.items():
             for start in range(0, len(bells), MOST_BELLS):
                 letter = bells[start : start + MOST_BELLS]
-                if self._link.channel is None or is_broken or len(self._sending) >= _MOST_IN_FLIGHT:
+                if channel is None or is_broken or len(self._sending) >= _MOST_IN_FLIGHT:
                     self._lose(len(letter), "the broker is away or busy")
                     continue
                 task = asyncio.create_task(
-                    self._publish(destination, letter, hops), context=driving_context()
+                    self._publish(channel, destination, letter, hops), context=driving_context()
                 )
                 self._sending.add(task)
                 task.add_done_callback(self._sending.discard)
 
-    async def _publish(self, destination: Destination, bells: Sequence[Doorbell], hops: int) -> None:
-        channel = self._link.channel
-        assert channel is not None
+    async def _publish(
+        self, channel: AbstractChannel, destination: Destination, bells: Sequence[Doorbell], hops: int
+    ) -> None:
         body = encode(self._namespace, destination[0], bells, hops)
         try:
             async with asyncio.timeout(_PUBLISH_S):
