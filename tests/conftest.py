@@ -1,4 +1,9 @@
-"""What every test shares: asyncio as the event loop, brokers, a watch over secrets, no deadline for hypothesis."""
+"""What every test shares: asyncio as the event loop, brokers, a watch over secrets, and the same examples each day.
+
+New examples, and new seeds for the rigs, are looked for in the long runs.
+"""
+
+import os
 
 import pytest
 from hypothesis import settings
@@ -23,7 +28,7 @@ from tests.canary import (  # noqa: F401
     pytest_sessionstart,
 )
 
-settings.register_profile("durable", deadline=None)
+settings.register_profile("durable", deadline=None, derandomize=os.environ.get("DURABLE_TEST_LONG") != "1")
 settings.load_profile("durable")
 
 

@@ -142,69 +142,83 @@ async def register(settings: Settings) -> None:
         (await client.post(f"{settings.urls['admin']}/deployments", json=given)).raise_for_status()
 
 
+class Ingress:
+    """Requests to the server. They wait here for their turn: httpx looks at each that waits whenever one ends."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+        self._turns = asyncio.Semaphore(CONCURRENCY)
+
+    async def get(self, path: str) -> Any:
+        async with self._turns:
+            response = await self._client.get(path)
+        response.raise_for_status()
+        return response.json()
+
+    async def call(self, path: str, argument: object, **headers: str) -> Any:
+        async with self._turns:
+            response = await self._client.post(path, json=argument, headers=headers)
+        response.raise_for_status()
+        return response.json() if response.content else None
+
+
 @asynccontextmanager
-async def ingress(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+async def ingress(settings: Settings) -> AsyncIterator[Ingress]:
     limits = httpx.Limits(max_connections=CONCURRENCY, max_keepalive_connections=CONCURRENCY)
     async with httpx.AsyncClient(base_url=settings.urls["ingress"], limits=limits, timeout=None) as client:
-        yield client
+        yield Ingress(client)
 
 
-async def call(client: httpx.AsyncClient, path: str, argument: object, **headers: str) -> Any:
-    response = await client.post(path, json=argument, headers=headers)
-    response.raise_for_status()
-    return response.json() if response.content else None
-
-
-async def w1(client: httpx.AsyncClient, settings: Settings) -> dict[str, float]:
+async def w1(server: Ingress, settings: Settings) -> dict[str, float]:
     executions = settings.count(2000)
-    assert await call(client, "/bench/five_steps", 0) == 5
+    assert await server.call("/bench/five_steps", 0) == 5
     began = time.perf_counter()
-    results = await asyncio.gather(*(call(client, "/bench/five_steps", n) for n in range(executions)))
+    results = await asyncio.gather(*(server.call("/bench/five_steps", n) for n in range(executions)))
     seconds = time.perf_counter() - began
     assert results == [n + 5 for n in range(executions)]
     return {"executions/s": executions / seconds}
 
 
-async def w2(client: httpx.AsyncClient, settings: Settings) -> dict[str, float]:
+async def w2(server: Ingress, settings: Settings) -> dict[str, float]:
     for n in range(settings.count(20)):
-        assert await call(client, "/bench/one_step", n) == n + 1
+        assert await server.call("/bench/one_step", n) == n + 1
     series = Series(settings.count(300))
     while series.goes_on():
         n = len(series.seconds)
         began = time.perf_counter()
-        assert await call(client, "/bench/one_step", n) == n + 1
+        assert await server.call("/bench/one_step", n) == n + 1
         series.seconds.append(time.perf_counter() - began)
     return series.figures()
 
 
-async def w3(client: httpx.AsyncClient, settings: Settings) -> dict[str, float]:
+async def w3(server: Ingress, settings: Settings) -> dict[str, float]:
     series = Series(settings.count(200))
     while series.goes_on():
         n = len(series.seconds)
-        await call(client, f"/answering/{n}/answered/send", n)
-        attached = asyncio.create_task(client.get(f"/restate/workflow/answering/{n}/attach"))
+        await server.call(f"/answering/{n}/answered/send", n)
+        attached = asyncio.create_task(server.get(f"/restate/workflow/answering/{n}/attach"))
         await asyncio.sleep(0.02)  # until it waits: nothing tells when it does
         began = time.perf_counter()
-        await call(client, f"/answering/{n}/answer", 1000)
-        assert (await attached).json() == n + 1000
+        await server.call(f"/answering/{n}/answer", 1000)
+        assert await attached == n + 1000
         series.seconds.append(time.perf_counter() - began)
     return series.figures()
 
 
-async def w4(client: httpx.AsyncClient, settings: Settings) -> dict[str, float]:
+async def w4(server: Ingress, settings: Settings) -> dict[str, float]:
     executions, milliseconds = settings.count(5000), settings.sleep_ms
 
     async def once(n: int) -> object:
-        await call(client, "/bench/sleeper/send", milliseconds, **{"idempotency-key": f"w4-{n}"})
+        await server.call("/bench/sleeper/send", milliseconds, **{"idempotency-key": f"w4-{n}"})
         return n
 
     began = time.perf_counter()
     await asyncio.gather(*(once(n) for n in range(executions)))
     results = await asyncio.gather(
-        *(client.get(f"/restate/invocation/bench/sleeper/w4-{n}/attach") for n in range(executions))
+        *(server.get(f"/restate/invocation/bench/sleeper/w4-{n}/attach") for n in range(executions))
     )
     seconds = time.perf_counter() - began
-    assert [result.json() for result in results] == [milliseconds] * executions
+    assert results == [milliseconds] * executions
     slept = [_woke[id] - at for id, at in _asked.items()]
     assert len(slept) == executions
     return {
@@ -214,9 +228,9 @@ async def w4(client: httpx.AsyncClient, settings: Settings) -> dict[str, float]:
     }
 
 
-async def w5_run(client: httpx.AsyncClient, settings: Settings) -> dict[str, object]:
+async def w5_run(server: Ingress, settings: Settings) -> dict[str, object]:
     steps = settings.count(2000, least=20)
-    await call(client, "/long/w5/long_run/send", steps)
+    await server.call("/long/w5/long_run/send", steps)
     await asyncio.wait_for(_last_step_done.wait(), 300)
     await asyncio.sleep(0.1)  # until it waits
     assert _calls == list(range(steps))
@@ -224,36 +238,36 @@ async def w5_run(client: httpx.AsyncClient, settings: Settings) -> dict[str, obj
     return {"id": "w5", "figures": figures}
 
 
-async def w5_replay(client: httpx.AsyncClient, settings: Settings) -> dict[str, float]:
+async def w5_replay(server: Ingress, settings: Settings) -> dict[str, float]:
     """The server calls again what it lost the connection to, by itself: what is measured is the body."""
     steps = settings.count(2000, least=20)
-    attached = asyncio.create_task(client.get(f"/restate/workflow/long/{settings.argument}/attach"))
-    await call(client, f"/long/{settings.argument}/finish", 1)
-    assert (await attached).json() == steps
+    attached = asyncio.create_task(server.get(f"/restate/workflow/long/{settings.argument}/attach"))
+    await server.call(f"/long/{settings.argument}/finish", 1)
+    assert await attached == steps
     assert _calls == [], "steps ran again"
     return {"replay, in the body ms": (_marks[-1] - _marks[0]) * 1000}
 
 
-async def w6(client: httpx.AsyncClient, settings: Settings) -> dict[str, float]:
+async def w6(server: Ingress, settings: Settings) -> dict[str, float]:
     width = settings.count(200, least=3)
 
     async def median_ms(name: str) -> float:
         seconds = []
         for _ in range(5):
             began = time.perf_counter()
-            assert await call(client, f"/bench/{name}", width) == width * (width + 1) // 2
+            assert await server.call(f"/bench/{name}", width) == width * (width + 1) // 2
             seconds.append(time.perf_counter() - began)
         return statistics.median(seconds) * 1000
 
     return {"steps ms": await median_ms("many_steps"), "children ms": await median_ms("many_children")}
 
 
-async def w7_accept(client: httpx.AsyncClient, settings: Settings) -> dict[str, float]:
+async def w7_accept(server: Ingress, settings: Settings) -> dict[str, float]:
     """Nothing tells when an invocation ended, so each is attached to, and it is the answer's arrival that counts."""
     executions = settings.count(2000, least=20)
 
     async def accepted(n: int) -> None:
-        await call(client, "/bench/mortal_steps/send", n, **{"idempotency-key": f"w7-{n}"})
+        await server.call("/bench/mortal_steps/send", n, **{"idempotency-key": f"w7-{n}"})
 
     await asyncio.to_thread(told)  # until the handlers are there and registered
     await asyncio.gather(*(accepted(n) for n in range(executions)))
@@ -261,8 +275,8 @@ async def w7_accept(client: httpx.AsyncClient, settings: Settings) -> dict[str, 
     ended: dict[int, float] = {}
 
     async def attached(n: int) -> None:
-        response = await client.get(f"/restate/invocation/bench/mortal_steps/w7-{n}/attach")
-        assert response.json() == n + 5
+        answer = await server.get(f"/restate/invocation/bench/mortal_steps/w7-{n}/attach")
+        assert answer == n + 5
         ended[n] = time.time()
 
     attaching = asyncio.gather(*(attached(n) for n in range(executions)))
@@ -312,8 +326,8 @@ async def main(settings: Settings) -> None:
         serving(settings)
         await asyncio.sleep(0.3)  # until it listens
         await register(settings)
-    async with ingress(settings) as client:
-        say(await ROLES[settings.role](client, settings))
+    async with ingress(settings) as server:
+        say(await ROLES[settings.role](server, settings))
         if settings.role == "w5-run":
             await asyncio.to_thread(told_to_go)
     os._exit(0)

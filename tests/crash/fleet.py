@@ -362,9 +362,11 @@ def damage(database: Path) -> list[str]:
 
 
 def seed() -> int:
-    """From the environment, so that a run can be repeated; else a new one."""
+    """From the environment, so that a run can be repeated; else the same each day, and a new one for a long run."""
     given = os.environ.get("DURABLE_TEST_SEED")
-    return int(given) if given else random.SystemRandom().randrange(2**32)
+    if given:
+        return int(given)
+    return random.SystemRandom().randrange(2**32) if os.environ.get("DURABLE_TEST_LONG") == "1" else 1
 
 
 def spread(seconds: Iterable[float]) -> str:
