@@ -24,9 +24,11 @@ from types import CodeType, FunctionType, ModuleType
 from typing import NamedTuple
 
 import pytest
+from typer.testing import CliRunner
 
 import durable
 from durable import DurableError, ExecutionStatus
+from durable.cli import program as cli
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -235,17 +237,9 @@ def commands(page: Path) -> Iterator[tuple[str, list[str]]]:
 
 @cache
 def help_of(*command: str) -> str:
-    run = subprocess.run(
-        [sys.executable, "-m", "durable.cli", *command, "--help"],
-        cwd=ROOT,
-        env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    return run.stdout
+    ran = CliRunner().invoke(cli.program, [*command, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
+    assert ran.exit_code == 0, ran.output
+    return ran.output
 
 
 @each_page
