@@ -175,11 +175,12 @@ async def query(share: Share, ns: int, query: Query) -> Rows:
         stored_or_none(query.id_prefix),
         query.limit + 1,
     ]
+    # The index that has the fewest rows depends on what is asked for.
     if query.tags:
         tags = [tag_of(name, value) for name, value in query.tags.items()]
-        rows = await run(share, _QUERY_BY_TAG, *parameters, tags[0], tags[1:])
+        rows = await run(share, _QUERY_BY_TAG, *parameters, tags[0], tags[1:], plans_anew=True)
     else:
-        rows = await run(share, _QUERY, *parameters)
+        rows = await run(share, _QUERY, *parameters, plans_anew=True)
     page = rows[: query.limit]
     found = [row_of(row) for row in page]
     cursor = f"{found[-1].created_at}.{page[-1][1]}" if found and len(rows) > len(page) else None
