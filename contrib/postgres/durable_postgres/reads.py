@@ -130,6 +130,7 @@ _DEPTHS: Final = """
         WHERE ns = $1 AND bell > 0 AND (bell = 4 OR (bell IN (1, 2) AND available_at <= durable.now_ms()))
     ) AS waiting GROUP BY queue ORDER BY queue
 """
+_FIRST_TIMER: Final = "SELECT min(at) FROM durable.timers WHERE ns = $1"
 _END_OF_TIME: Final = 2**63 - 1
 
 
@@ -292,3 +293,9 @@ async def depths(share: Share, ns: int) -> Sequence[Depth]:
         Depth(given(queue), ready, held, oldest_at)
         for queue, ready, held, oldest_at in await run(share, _DEPTHS, ns)
     ]
+
+
+async def first_timer(share: Share, ns: int) -> int | None:
+    rows = await run(share, _FIRST_TIMER, ns)
+    at: int | None = rows[0][0]
+    return at

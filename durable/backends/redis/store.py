@@ -395,6 +395,10 @@ class RedisStore(DurableStore):
         return await flow_reads.depths(self._is_open.verbs)
 
     @override
+    async def first_timer(self) -> int | None:
+        return await reads.first_timer(self._is_open.verbs)
+
+    @override
     async def check(self) -> Sequence[str]:
         return await contradictions(self._is_open.verbs)
 
