@@ -186,7 +186,9 @@ class Durable:
             )
             await self._client.subscribe()
             self._schedules = Schedules(self._store, self._client, self._registry, self._clock, self._ids)
-            self.operator = Operator(self._store, self._client, self._clock, self._ids, self._registry)
+            self.operator = Operator(
+                self._store, self._queue, self._client, self._clock, self._ids, self._registry
+            )
             """The verbs that can hurt."""
             if self._worker_wanted:
                 deps = await stack.enter_async_context(self._deps()) if self._deps else None

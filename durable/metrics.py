@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import CancelledError
 from typing import Final, final
 
@@ -24,7 +24,7 @@ from typing_extensions import override
 
 from durable.app import Durable
 from durable.errors import DurableError
-from durable.models import ExecutionStatus, QueueInfo
+from durable.models import Health
 from durable.telemetry import (
     ClaimRefused,
     CommitMade,
@@ -140,9 +140,6 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-_Read = tuple[Mapping[ExecutionStatus, int], Sequence[QueueInfo], int]
-
-
 @final
 class _Fleet(Collector):
     """What the store knows: the same whichever worker is asked."""
@@ -151,7 +148,7 @@ class _Fleet(Collector):
         self._durable = durable
         self._loop = loop
         self._reading = threading.Lock()
-        self._last: _Read | None = None
+        self._last: Health | None = None
         self._read_at = -_AT_MOST_EVERY_S
 
     def describe(self) -> Iterable[Metric]:
@@ -167,11 +164,10 @@ class _Fleet(Collector):
         yield up
         if read is None:
             return
-        counts, queues, now = read
         executions = GaugeMetricFamily(
             "durable_executions_stored", "Executions in the store.", labels=["status"]
         )
-        for status, number in counts.items():
+        for status, number in read.counts.items():
             executions.add_metric([status], number)
         backlog = GaugeMetricFamily(
             "durable_queue_backlog", "Executions that a worker could claim now.", labels=["queue"]
@@ -185,13 +181,21 @@ class _Fleet(Collector):
             labels=["queue"],
         )
         paused = GaugeMetricFamily("durable_queue_paused", "1 if it is paused.", labels=["queue"])
-        for queue in queues:
+        for queue in read.queues:
             backlog.add_metric([queue.queue], queue.ready)
             held.add_metric([queue.queue], queue.held)
-            since = 0 if queue.oldest_at is None else now / 1000 - queue.oldest_at.timestamp()
+            since = 0 if queue.oldest_at is None else (read.at - queue.oldest_at).total_seconds()
             oldest.add_metric([queue.queue], max(since, 0))
             paused.add_metric([queue.queue], int(queue.paused))
-        yield from (executions, backlog, held, oldest, paused)
+        overdue = GaugeMetricFamily(
+            "durable_timer_overdue_seconds", "How late the first timer is that should have fired."
+        )
+        overdue.add_metric([], read.timer_lag.total_seconds())
+        yield from (executions, backlog, held, oldest, paused, overdue)
+        if read.dead_letters is not None:
+            dead = GaugeMetricFamily("durable_queue_dead_letters", "Messages that the broker has put aside.")
+            dead.add_metric([], read.dead_letters)
+            yield dead
 
     def _slots(self) -> Iterable[Metric]:
         presence = self._durable.presence()
@@ -202,10 +206,10 @@ class _Fleet(Collector):
         slots.add_metric(["free"], max(presence.slots - presence.busy, 0))
         yield slots
 
-    def _read(self) -> _Read | None:
+    def _read(self) -> Health | None:
         if self._loop.time() - self._read_at < _AT_MOST_EVERY_S:
             return self._last
-        asked = self._ask()
+        asked = self._durable.operator.health()
         try:
             reading = asyncio.run_coroutine_threadsafe(asked, self._loop)
         except RuntimeError:  # the loop is closed
@@ -218,8 +222,3 @@ class _Fleet(Collector):
             self._last = None
         self._read_at = self._loop.time()
         return self._last
-
-    async def _ask(self) -> _Read:
-        operator = self._durable.operator
-        counts, queues = await asyncio.gather(operator.counts(), operator.queues())
-        return counts, queues, self._durable.now_ms()

@@ -335,6 +335,35 @@ class WorkerRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Health:
+    """How all of it stands, at one instant."""
+
+    at: datetime
+    """On the store's clock."""
+    counts: Mapping[ExecutionStatus, int]
+    """How many executions are in each status; every status is there."""
+    queues: Sequence[QueueInfo]
+    workers: Sequence[WorkerRecord]
+    ready_age: timedelta
+    """How long that has been ready which has waited longest for a worker, in queues that are not paused."""
+    timer_lag: timedelta
+    """How late the first timer is that should have fired; zero when none is due."""
+    stuck: Sequence[Execution]
+    """Executions that need a person: the newest, at most 100."""
+    mismatches: int
+    """How many of those do not fit their code."""
+    dead_letters: int | None
+    """Messages that the broker has put aside. None: it puts nothing aside, or it is away."""
+    store_took: timedelta
+    """How long the store needed to answer."""
+
+    @property
+    def need_repair(self) -> int:
+        """How many executions need a person."""
+        return self.counts[ExecutionStatus.PARKED] + self.counts[ExecutionStatus.COMPENSATION_FAILED]
+
+
+@dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
     """A page of a list; `cursor` asks for the next one, None when there is none."""
 

@@ -368,6 +368,10 @@ class RoughQueue(DurableQueue):
     def release(self, delivery: Delivery) -> None:
         self._queue.release(delivery)
 
+    @override
+    async def dead_letters(self) -> int | None:
+        return await self._queue.dead_letters()
+
 
 ROUGHEST: Final = "silent, lossy, repeating"
 

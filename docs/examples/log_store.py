@@ -62,6 +62,7 @@ READS = frozenset(
         "limits",
         "paused_queues",
         "depths",
+        "first_timer",
         "check",
     ]
 )

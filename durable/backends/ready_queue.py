@@ -118,6 +118,10 @@ class ReadyQueue(DurableQueue):
             at = self._clock.now_ms() + _BREATH_MS
             self._clock.call_at(at, partial(self.ring, [bell]), background=True)
 
+    @override
+    async def dead_letters(self) -> int | None:
+        return None
+
     def _hear(self, queue: str) -> None:
         if self._is_hinting:
             return  # by this queue: its desks know already

@@ -245,5 +245,9 @@ class WrappedStore(DurableStore):
         return await self.through("depths", partial(self.within.depths))
 
     @override
+    async def first_timer(self) -> int | None:
+        return await self.through("first_timer", partial(self.within.first_timer))
+
+    @override
     async def check(self) -> Sequence[str]:
         return await self.through("check", partial(self.within.check))

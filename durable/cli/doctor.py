@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated, Final, Protocol
+from typing import Annotated, Final, Protocol, runtime_checkable
 
 import typer
 from rich.text import Text
@@ -21,7 +21,7 @@ from durable.cli.options import BusOption, NamespaceOption, QueueOption, StoreOp
 from durable.cli.output import Output, clean, console, print_json, print_lines, table
 from durable.clock import SystemClock
 from durable.duration import format_duration, to_timedelta
-from durable.errors import ConfigurationError, DurableError
+from durable.errors import ConfigurationError, DurableError, ReplayMismatch
 from durable.models import ExecutionStatus
 from durable.names import check_namespace
 from durable.presence import Presence
@@ -31,6 +31,7 @@ from durable.redact import redact_url
 _MOST_CHECKED: Final = 2_000
 """Executions up to which the store is checked without --deep."""
 _MOST_SKEW_MS: Final = 1_000
+_MOST_LATE_MS: Final = 30_000
 _MOST_READ: Final = 1_000
 _MOST_SHOWN: Final = 3
 
@@ -48,6 +49,13 @@ class Finding:
 class _Port(Protocol):
     async def open(self) -> None: ...
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class _KeepsLetters(Protocol):
+    """A queue, and not a bus."""
+
+    async def dead_letters(self) -> int | None: ...
 
 
 def doctor(
@@ -117,15 +125,28 @@ async def _store_findings(store: DurableStore, clock: SystemClock, url: str, *, 
     findings.append(await _consistency(store, sum(counts.values()), deep=deep))
     findings.append(await _clock_skew(store, clock))
     findings += await _work(store)
-    for status, what in (
-        (ExecutionStatus.PARKED, "parked until somebody repairs them"),
-        (ExecutionStatus.COMPENSATION_FAILED, "not rolled back to the end"),
-    ):
-        if number := counts.get(status, 0):
-            findings.append(
-                Finding("executions", None, f"{number} are {what}", f"durable list --status {status}")
-            )
+    if number := counts.get(ExecutionStatus.PARKED, 0):
+        findings += await _parked(store, number)
+    if number := counts.get(ExecutionStatus.COMPENSATION_FAILED, 0):
+        text = f"{number} are not rolled back to the end"
+        findings.append(
+            Finding("executions", None, text, f"durable list --status {ExecutionStatus.COMPENSATION_FAILED}")
+        )
     return findings
+
+
+async def _parked(store: DurableStore, number: int) -> list[Finding]:
+    rows = (await store.query(Query(status=[ExecutionStatus.PARKED], limit=_MOST_READ))).rows
+    found = Finding(
+        "executions",
+        None,
+        f"{number} are parked until somebody repairs them",
+        f"durable list --status {ExecutionStatus.PARKED}",
+    )
+    if mismatches := sum(row.code == ReplayMismatch.code for row in rows):
+        text = f"{mismatches} of those that are parked do not fit their code"
+        return [found, Finding("mismatches", None, text, "durable check names the places")]
+    return [found]
 
 
 def _versions() -> Finding:
@@ -174,11 +195,21 @@ async def _work(store: DurableStore) -> list[Finding]:
     for (queue, workflow), number in sorted(orphaned.items()):
         text = f"queue {queue!r} has {number} ready of {workflow}, and no worker takes them"
         findings.append(Finding("backlog", False, text, f"start one that has it: durable worker -q {queue}"))
+    findings.append(await _timers(store, live.at))
     if not orphaned:
         findings.append(
             Finding("backlog", True, f"{len(ready)} ready" if ready else "nothing waits for a worker")
         )
     return findings
+
+
+async def _timers(store: DurableStore, now: int) -> Finding:
+    first = await store.first_timer()
+    late = 0 if first is None else max(now - first, 0)
+    if late <= _MOST_LATE_MS:
+        return Finding("timers", True, "none is late")
+    shown = format_duration(to_timedelta(late // 1000))
+    return Finding("timers", False, f"the first is {shown} late", "start a worker: durable worker")
 
 
 async def _ready(store: DurableStore, now: int) -> list[ExecutionRow]:
@@ -196,7 +227,12 @@ async def _port_finding(what: str, url: str, namespace: str, clock: SystemClock)
             return Finding(
                 what, False, f"{redact_url(url)} cannot be used as a {what}", "use another backend there"
             )
-        async with _opened(opener(url, namespace=namespace, clock=clock)):
+        port: _Port = opener(url, namespace=namespace, clock=clock)
+        async with _opened(port):
+            dead = await port.dead_letters() if isinstance(port, _KeepsLetters) else None
+            if dead:
+                text = f"{redact_url(url)}: {dead} dead letters, which nobody could take"
+                return Finding(what, None, text, "look at them on the broker, then empty that queue")
             return Finding(what, True, redact_url(url))
     except DurableError as error:
         return Finding(what, False, f"{redact_url(url)}: {error}", error.hint)

@@ -17,7 +17,7 @@ from durable import __version__
 from durable.dashboard.acts import ACTS, check_confirmed, find_act, perform
 from durable.dashboard.filters import instant
 from durable.dashboard.openapi import document
-from durable.dashboard.pages.health import signs_of
+from durable.dashboard.pages.health import look
 from durable.dashboard.site import Site
 from durable.dashboard.values import as_json
 from durable.dashboard.writes import MOST_AT_ONCE, do_to_many
@@ -162,8 +162,17 @@ async def _workers(site: Site, request: Request) -> object:
 
 
 async def _health(site: Site, request: Request) -> object:
-    signs = await signs_of(site)
-    return {"is_well": all(sign.is_well for sign in signs), "signs": signs}
+    signs, found = await look(site)
+    answer: dict[str, object] = {"is_well": all(sign.is_well for sign in signs), "signs": signs}
+    if found is not None:
+        answer |= {
+            "ready_age_s": found.ready_age.total_seconds(),
+            "timer_lag_s": found.timer_lag.total_seconds(),
+            "need_repair": found.need_repair,
+            "mismatches": found.mismatches,
+            "dead_letters": found.dead_letters,
+        }
+    return answer
 
 
 async def _openapi(site: Site, request: Request) -> object:

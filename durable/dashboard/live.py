@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ log = logging.getLogger("durable.dashboard")
 
 INTERVAL_S: Final = 0.25
 _WORK_SHARE: Final = 5
-"""A page that takes long to make is made less often: it costs a sixth of the time at most."""
+_TAKEN_TOGETHER: Final = 3
 _MOST_STREAMS: Final = 1_000
 _LONGEST_S: Final = 900.0
 """After which a stream ends, and the browser comes back and shows again who it is."""
@@ -75,6 +76,23 @@ class Feeds:
 
 
 @final
+class Pace:
+    """How long to rest before a page is made again.
+
+    One that takes long to make is made less often: it costs a sixth of the time at most. That it took long now and then
+    says nothing about the page: something else kept the machine busy, and whoever looks would wait for it twice.
+    """
+
+    def __init__(self) -> None:
+        self._took = deque([0.0] * _TAKEN_TOGETHER, maxlen=_TAKEN_TOGETHER)
+
+    def rest_s(self, took: float) -> float:
+        """After it took so many seconds."""
+        self._took.append(took)
+        return max(INTERVAL_S, _WORK_SHARE * min(self._took))
+
+
+@final
 class _Feed:
     """One page, made again and again while somebody looks."""
 
@@ -109,6 +127,7 @@ class _Feed:
         return None
 
     async def _run(self) -> None:
+        pace = Pace()
         while not self._is_over:
             began = time.monotonic()
             try:
@@ -126,4 +145,4 @@ class _Feed:
                 async with self._changed:
                     self._latest = update
                     self._changed.notify_all()
-            await asyncio.sleep(max(INTERVAL_S, _WORK_SHARE * (time.monotonic() - began)))
+            await asyncio.sleep(pace.rest_s(time.monotonic() - began))

@@ -46,6 +46,30 @@ _DONE: Final[Mapping[str, Any]] = {
         "execution_id": {"type": ["string", "null"], "description": "Of what was started."},
     },
 }
+_HEALTH: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "required": ["is_well", "signs"],
+    "properties": {
+        "is_well": {"type": "boolean"},
+        "signs": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["name", "is_well", "value", "advice"],
+                "properties": {name: {"type": "string"} for name in ("name", "value", "advice")}
+                | {"is_well": {"type": "boolean"}},
+            },
+        },
+        "ready_age_s": {"type": "number", "description": "How long the first of what is ready has waited."},
+        "timer_lag_s": {"type": "number", "description": "How late the first timer is."},
+        "need_repair": {"type": "integer", "description": "Executions that need a person."},
+        "mismatches": {
+            "type": "integer",
+            "description": "Those of the newest 100 that do not fit their code.",
+        },
+        "dead_letters": {"type": ["integer", "null"], "description": "What the broker has put aside."},
+    },
+}
 
 
 def document(version: str, acts: Sequence[Act]) -> dict[str, object]:
@@ -112,7 +136,7 @@ def _reads() -> Iterator[tuple[str, str, Mapping[str, Any], list[Mapping[str, An
         [],
     )
     yield "/api/workers", "The workers that are alive.", _list("WorkerRecord"), []
-    yield "/api/health", "Whether all is well.", _object(is_well={"type": "boolean"}), []
+    yield "/api/health", "Whether all is well; without the figures while the store is away.", _HEALTH, []
     yield "/api/openapi.json", "This document.", {"type": "object"}, []
 
 

@@ -78,9 +78,9 @@ class Acts(Questions):
         await self._client.cancel(execution_id, reason, by=by)
 
     async def pause(self, execution_id: str, *, by: str = "") -> None:
-        """Let an execution begin nothing until it is resumed. Its steps that run end first. What is sent to it and
-        what comes due is kept for then; a cancel gets through, and the run's timeout still ends it. Its children go on.
-        One that is paused stays so."""
+        """Let an execution begin nothing until it is resumed. Its steps that run end first, and the last of all ends
+        the execution. What is sent to it and what comes due is kept for then; a cancel gets through, and the run's
+        timeout still ends it. Its children go on. One that is paused stays so."""
         row = await self._row(execution_id)
         if row.status not in APPLIES_TO[PAUSE] or not await self._is_paused(row):
             await self._act(row, PAUSE, by, _as_it_was(row))

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from difflib import get_close_matches
 
 from durable.client import Client, execution_of
 from durable.clock import Clock, to_datetime
 from durable.duration import to_instant_ms
 from durable.engine.operator_acts import PAUSE
-from durable.errors import ExecutionNotFound, InvalidInput
+from durable.errors import ExecutionNotFound, InvalidInput, ReplayMismatch
 from durable.history import History
 from durable.ids import Ids
 from durable.models import (
     Execution,
     ExecutionDetail,
     ExecutionStatus,
+    Health,
     LimitInfo,
     Page,
     QueueInfo,
@@ -25,10 +27,11 @@ from durable.models import (
 from durable.names import check_name
 from durable.operator.detail import detail_of, explanation, limit_info, shown_instant
 from durable.presence import Presence, is_mark, worker_record
-from durable.protocols import DurableStore, ExecutionRow, GateKind, MessageKind, Query, State
+from durable.protocols import DurableQueue, DurableStore, ExecutionRow, GateKind, MessageKind, Query, State
 from durable.workflow import Registry
 
 _MOST_LISTED = 1000
+_MOST_STUCK = 100
 _STUCK = (ExecutionStatus.PARKED, ExecutionStatus.COMPENSATION_FAILED)
 
 Statuses = str | ExecutionStatus | Sequence[str | ExecutionStatus]
@@ -38,9 +41,16 @@ class Questions:
     """Each gives what is stored at this moment."""
 
     def __init__(
-        self, store: DurableStore, client: Client, clock: Clock, ids: Ids, registry: Registry
+        self,
+        store: DurableStore,
+        queue: DurableQueue,
+        client: Client,
+        clock: Clock,
+        ids: Ids,
+        registry: Registry,
     ) -> None:
         self._store = store
+        self._queue = queue
         self._client = client
         self._clock = clock
         self._ids = ids
@@ -151,6 +161,34 @@ class Questions:
         """The workers that are alive, by id, each as it was at its last beat: five times in the length of its lease."""
         live = await self._store.live()
         return [worker_record(live.workers[id], live.at) for id in sorted(live.workers)]
+
+    async def health(self) -> Health:
+        """How all of it stands. A look at the store, whose questions are asked together, and one at the broker."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        counts, queues, live, first_timer, stuck = await asyncio.gather(
+            self.counts(),
+            self.queues(),
+            self._store.live(),
+            self._store.first_timer(),
+            self.list_stuck(limit=_MOST_STUCK),
+        )
+        store_took = timedelta(seconds=loop.time() - began)
+        at = to_datetime(live.at)
+        oldest = (each.oldest_at for each in queues if each.oldest_at is not None and not each.paused)
+        late_since = at if first_timer is None else to_datetime(first_timer)
+        return Health(
+            at=at,
+            counts=counts,
+            queues=queues,
+            workers=[worker_record(live.workers[id], live.at) for id in sorted(live.workers)],
+            ready_age=max(at - min(oldest, default=at), timedelta()),
+            timer_lag=max(at - late_since, timedelta()),
+            stuck=stuck.items,
+            mismatches=sum(each.code == ReplayMismatch.code for each in stuck.items),
+            dead_letters=await self._queue.dead_letters(),
+            store_took=store_took,
+        )
 
     async def held_limits(self, *, after: str = "", limit: int = 100) -> Sequence[LimitInfo]:
         """The limits at which somebody holds a slot or waits, in order; `after`: the `rule|key` of the last one

@@ -59,3 +59,10 @@ class DurableQueue(Protocol):
     def release(self, delivery: Delivery) -> None:
         """This worker does not take it: offer it to others, now. Called twice: nothing happens."""
         ...
+
+    async def dead_letters(self) -> int | None:
+        """How many messages were put aside that nobody could take, for people to look at.
+
+        None: nothing is put aside here, or it cannot be said now. Never raises, and answers within a second.
+        """
+        ...

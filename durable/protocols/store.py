@@ -271,6 +271,10 @@ class DurableStore(Protocol):
         """For each queue in which something waits."""
         ...
 
+    async def first_timer(self) -> int | None:
+        """The instant of the first of all timers, which is past when `tick` is late; None: there is none."""
+        ...
+
     async def check(self) -> Sequence[str]:
         """What contradicts itself in the store, a sentence each; empty when all is well. Reads everything: slow."""
         ...

@@ -45,6 +45,10 @@ class Apart(DurableQueue):
     def release(self, delivery: Delivery) -> None:
         self._receiver.release(delivery)
 
+    @override
+    async def dead_letters(self) -> int | None:
+        return await self._receiver.dead_letters()
+
 
 class TestRabbitQueue(QueueContract):
     @pytest.fixture

@@ -285,6 +285,7 @@ async def test_a_message_that_is_not_ours_goes_to_the_dead_ones_and_disturbs_nob
     connection = await aiormq.connect(private_rabbit.url)
     channel = await connection.channel()
     work = asyncio.create_task(pair.receiver.receive(WANTED, limit=1))
+    before = await pair.ringer.dead_letters()
     await channel.basic_publish(
         body, exchange=f"{pair.namespace}:work", routing_key=f"{pair.namespace}:q:default:p1"
     )
@@ -295,6 +296,7 @@ async def test_a_message_that_is_not_ours_goes_to_the_dead_ones_and_disturbs_nob
         return declared.message_count == 1
 
     await until(is_dead)
+    assert (before, await pair.ringer.dead_letters()) == (0, 1)
     await connection.close()
     work.cancel()
     await asyncio.wait((work,))

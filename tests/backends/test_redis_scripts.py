@@ -37,6 +37,7 @@ from durable.protocols import (
     NotClaimed,
     Outcome,
     Park,
+    Query,
     Ready,
     Run,
     ScheduleRow,
@@ -493,6 +494,27 @@ async def test_a_commit_costs_the_same_after_ten_thousand_checkpoints(private_re
     assert isinstance(claimed, Claimed)
     assert claimed.history is not None
     assert [entry.seq for entry in claimed.history] == list(range(1, 9_004))
+    await store.close()
+
+
+async def test_a_search_by_the_beginning_of_an_id_costs_the_same_among_many_others(
+    private_redis: StartRedis,
+) -> None:
+    store = RedisStore(Location.parse(f"{private_redis().url}?partitions=2"), "many")
+    await store.open()
+    wanted = {await create(store, id=f"wanted-{number}") for number in range(3)}
+
+    async def others(count: int) -> None:
+        await asyncio.gather(*(create(store) for _ in range(count)))
+
+    async def search() -> None:
+        for query in (Query(id_prefix="wan"), Query(id_prefix="wan", workflow="order")):
+            assert {row.id for row in (await store.query(query)).rows} == wanted
+
+    await others(10)
+    among_few = await _commands(store, search())
+    await others(400)
+    assert await _commands(store, search()) == among_few
     await store.close()
 
 

@@ -31,6 +31,7 @@ from durable.protocols import (
     Outcome,
     Park,
     Post,
+    Query,
     ScheduleRow,
     Start,
     State,
@@ -135,6 +136,28 @@ async def test_a_namespace_of_the_older_schema_is_used_as_it_is_and_is_one_of_th
     assert await wire.call("HGET", space.meta, "schema", key=space.meta) == b"%d" % SCHEMA
     await forget(store.verbs.wire, space)
     await store.close()
+
+
+async def test_ids_that_a_process_of_the_older_schema_left_out_are_found_and_indexed_at_the_next_opening(
+    store: RedisStore, redis_url: str, wire: RedisWire, space: Keyspace, namespace: str
+) -> None:
+    many = {await create(store, id=f"batch/{number}") for number in range(501)}  # one partition, two portions
+    await create(store)
+    for part in space.partitions:
+        await wire.call("ZREMRANGEBYLEX", part.index, "[i", "(j", key=part.index, op_id="test")
+    pruned = space.of("gone").part.index
+    await wire.call("ZADD", pruned, 0, f"igone\0{1:016}", key=pruned, op_id="test")
+
+    async def found(store: RedisStore) -> set[str]:
+        return {row.id for row in (await store.query(Query(id_prefix="batch/", limit=1_000))).rows}
+
+    assert await found(store) == many
+    assert await store.check() != []
+    other = RedisStore(Location.parse(redis_url), namespace)
+    await other.open()
+    assert await found(other) == many
+    assert await other.check() == []
+    await other.close()
 
 
 @pytest.mark.parametrize("command", [("SET", "hello"), ("HSET", "a", "b")], ids=["a string", "a hash"])

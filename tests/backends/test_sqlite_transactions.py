@@ -324,6 +324,9 @@ PAGES = [
     Query(tags={"tenant": "a"}),
     Query(parent_id="p"),
     Query(since=1, until=2**50),
+    Query(id_prefix="x"),
+    Query(id_prefix="x1100.7"),
+    Query(id_prefix="x1100.7", workflow="order"),
     Query(status=[ExecutionStatus.PENDING], workflow="ship"),
     Query(status=[ExecutionStatus.PENDING], tags={"tenant": "a"}),
     Query(workflow="ship", tags={"tenant": "a"}, since=1),
@@ -355,7 +358,7 @@ async def test_a_page_costs_the_same_however_many_executions_there_are(
     async def fill(number: int) -> None:
         specs = [
             replace(
-                new(f"{number}.{each}"),
+                new(f"x{number}.{each}"),
                 workflow="ship" if each % 2 else "order",
                 tags={"tenant": "a" if each % 3 else "b"},
                 parent_id="p" if each % 2 else None,

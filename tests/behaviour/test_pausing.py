@@ -95,6 +95,33 @@ async def test_a_pause_lets_the_steps_that_run_end_and_no_other_begin(world: Wor
     assert ran == ["slow", "swift"]
 
 
+async def test_what_is_paused_during_its_last_step_ends_with_it(world: World) -> None:
+    began, may_end = asyncio.Event(), asyncio.Event()
+
+    async def last() -> str:
+        began.set()
+        await may_end.wait()
+        return "last"
+
+    @workflow
+    async def one(ctx: Context) -> str:
+        return await ctx.step("last", last)
+
+    node = await world.node(one)
+    handle = await node.start(one)
+    await began.wait()
+    await node.operator.pause(handle.id)
+
+    async def is_applied() -> bool:
+        return await node.operator.unread_acts(handle.id) == []
+
+    await until(is_applied)
+    may_end.set()
+    assert await handle.result(5) == "last"
+    with pytest.raises(WrongStatus, match="completed"):
+        await node.operator.resume(handle.id)
+
+
 async def test_a_pause_and_a_resume_that_nobody_has_applied_yet_are_applied_in_order(world: World) -> None:
     client = await world.node(patient, worker=False)
     handle = await client.start(patient)

@@ -18,7 +18,7 @@ def test_a_store_that_is_well_is_said_to_be(shell: Shell) -> None:
     shell.make_store()
     lines = shell.run("doctor").lines
     assert all(line.startswith(("✓", "·")) for line in lines)
-    for check in ("python", "store", "schema", "contents", "clock", "workers", "backlog"):
+    for check in ("python", "store", "schema", "contents", "clock", "workers", "timers", "backlog"):
         assert any(line.split()[1] == check for line in lines)
 
 
@@ -53,6 +53,7 @@ def test_what_needs_a_person_is_pointed_out(sold: Sold) -> None:
     assert found["contents"]["text"] == "7 executions, no contradiction"
     assert found["executions"]["text"].startswith("2 are parked")
     assert found["executions"]["remedy"] == "durable list --status parked"
+    assert found["mismatches"]["text"].startswith("1 of those that are parked")
 
 
 def test_doctor_needs_a_store(shell: Shell) -> None:

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, final
 
 from pydantic_core import to_json
 
-from durable import Durable, Handle
+from durable import Durable, ExecutionStatus, Handle, Operator
+from durable.engine.operator_acts import EDIT_STEP, PAUSE, RESUME, RETRY, SKIP_STEP
 from durable.errors import (
     DurableError,
     ExecutionClosed,
     ExecutionEnded,
+    InvalidInput,
     OutcomeUnknown,
     StoreUnavailable,
+    WrongStatus,
 )
 from tests.crash import workflows
+from tests.crash.evidence import Ack, Evidence
 from tests.crash.fleet import Fleet, Node, NodeGone, spread, until_all_ended
-from tests.crash.invariants import Ack, Evidence, violations
+from tests.crash.invariants import violations
 from tests.crash.ledger import digest
 from tests.crash.recovery import Shift, idlers, recoveries
-from tests.crash.workflows import Approved, Basket, Item, Job
+from tests.crash.workflows import Approved, Basket, Broken, Item, Job, Mending
 
 LEAST_EXECUTIONS = 100
 LEASE, SWEEP, DRAIN = 1.5, 0.3, 0.3
@@ -37,6 +42,7 @@ _BEFORE_TRUCES_S, _BETWEEN_TRUCES_S = 10.0, 30.0
 _LEFT_IN_PEACE = 2
 _BETWEEN_STARTS_S = 0.25
 _HEALED_S = 60.0
+_MENDED_S = 120.0
 
 
 class Nemesis(Protocol):
@@ -136,6 +142,9 @@ def worth_showing(faults: int) -> dict[str, int]:
         "compensations": 10,
         "children": 10,
         "continued": 3,
+        "pause applied": 2,
+        "mended": 3,
+        "reruns": 1,
         "completed": LEAST_EXECUTIONS // 3,
         "failed": 3,
         "cancelled": 2,
@@ -219,6 +228,8 @@ class Case:
     may_end: tuple[str, ...]
     payloads: list[str]
     """What was sent to it and accepted, in order, where the result holds it."""
+    given: dict[int, str] = field(default_factory=dict[int, str])
+    """What an operator gave it, by its place in the result."""
 
 
 @final
@@ -246,7 +257,7 @@ class Outside:
             self._slow,
         ]
         async with asyncio.TaskGroup() as group:
-            while len(self._cases) < LEAST_EXECUTIONS or not until():
+            while self._started + 1 < LEAST_EXECUTIONS or not until():
                 n = self._started = self._started + 1
                 kind = kinds[n] if n < len(kinds) else self._chance.choice(kinds)
                 group.create_task(kind(n))
@@ -255,14 +266,19 @@ class Outside:
     # ---- kinds of executions
 
     async def _order(self, n: int) -> None:
-        """Approved early, in time or never."""
+        """Approved early, in time or never; and paused by an operator, while its steps run or while it waits."""
         patience = 30.0 if n % 4 else 0.4
         handle = await self._start(n, workflows.order, Job(n, patience), "completed")
-        if n % 4:
-            if n % 2:
-                await asyncio.sleep(self._chance.uniform(0.0, 1.5))
-            await self._signal(handle, Approved, f"ok{n}", f"k{n}")
-            await self._signal(handle, Approved, f"ok{n}", f"k{n}")  # the same again counts once
+        if n % 4 == 0:
+            return
+        if n % 2:
+            await asyncio.sleep(self._chance.uniform(0.0, 1.5))
+        if n % 4 == 1:
+            await self._stands_still(handle)
+        await self._signal(handle, Approved, f"ok{n}", f"k{n}")
+        await self._signal(handle, Approved, f"ok{n}", f"k{n}")  # the same again counts once
+        if n % 4 == 2:
+            await self._stands_still(handle)
 
     async def _cancelled_order(self, n: int) -> None:
         handle = await self._start(n, workflows.order, Job(n, 60.0), "cancelled")
@@ -275,7 +291,30 @@ class Outside:
         await self._start(n, workflows.trip, Job(n, fails=fails), "failed" if fails else "completed")
 
     async def _fan(self, n: int) -> None:
-        await self._start(n, workflows.fan, Job(n), "completed")
+        if n % 2:
+            await self._start(n, workflows.fan, Job(n), "completed")
+        else:
+            await self._broken(n)
+
+    async def _broken(self, n: int) -> None:
+        """Fails, is mended by an operator, and is then repeated from its last step."""
+        mended: Mending = self._chance.choice(("skip", "edit", "retry"))
+        case = await self._case(n, workflows.broken, Broken(n, mended), "completed")
+        id = case.handle.id
+        await self._reaches(case.handle, ExecutionStatus.FAILED)
+        if mended == "skip":
+            case.given[1] = f"skipped{n}"
+            await self._act(id, SKIP_STEP, lambda: self._operator.skip_step(id, "second", f"skipped{n}"))
+        elif mended == "edit":
+            case.given[0] = "fit"
+            await self._act(id, EDIT_STEP, lambda: self._operator.edit_step_result(id, "first", "fit"))
+        else:
+            await self._act(id, RETRY, lambda: self._operator.retry(id))
+        await self._reaches(case.handle, ExecutionStatus.COMPLETED)
+        key = f"job:{n}:again"
+        again = await self._insist(lambda: self._operator.rerun(id, "third", key=key))
+        self._acked_start(again, "broken", key)
+        self._cases.append(Case(again, "broken", ("completed",), [], case.given))
 
     async def _family(self, n: int) -> None:
         await self._start(n, workflows.family, Job(n, fails=n % 2 == 0), "completed")
@@ -284,7 +323,15 @@ class Outside:
         await self._start(n, workflows.stubborn, Job(n), "completed")
 
     async def _slow(self, n: int) -> None:
-        await self._start(n, workflows.slow, Job(n), "completed")
+        """One of its steps is skipped while it runs, or edited when it has ended, if the act comes at the time."""
+        case = await self._case(n, workflows.slow, Job(n), "completed")
+        id = case.handle.id
+        await asyncio.sleep(self._chance.uniform(0.3, 1.2))
+        value = f"given{n}"
+        if n % 2:
+            await self._act(id, EDIT_STEP, lambda: self._operator.edit_step_result(id, "long0", value))
+        else:
+            await self._act(id, SKIP_STEP, lambda: self._operator.skip_step(id, "long1", value))
 
     async def _collect(self, n: int) -> None:
         wanted = self._chance.choice((2, 4, 6))
@@ -302,6 +349,9 @@ class Outside:
     # ---- what it does
 
     async def _start(self, n: int, workflow: Any, input: object, *may_end: str) -> Handle[Any]:
+        return (await self._case(n, workflow, input, *may_end)).handle
+
+    async def _case(self, n: int, workflow: Any, input: object, *may_end: str) -> Case:
         key = f"job:{n}"
         if n % 5 == 0:  # from two places at once
             handle, other = await asyncio.gather(
@@ -312,8 +362,9 @@ class Outside:
         else:
             handle = await self._insist(lambda: self._client.start(workflow, input, key=key))
         self._acked_start(handle, workflow.name, key)
-        self._cases.append(Case(handle, workflow.name, may_end, []))
-        return handle
+        case = Case(handle, workflow.name, may_end, [])
+        self._cases.append(case)
+        return case
 
     def _acked_start(self, handle: Handle[Any], workflow: str, key: str) -> None:
         self._fleet.acks.append(Ack("start", handle.id, workflow, key, created=handle.created))
@@ -324,6 +375,34 @@ class Outside:
         except ExecutionClosed:
             return
         self._fleet.acks.append(Ack("signal", handle.id, signal.name, key))
+
+    async def _stands_still(self, handle: Handle[Any]) -> None:
+        """Paused for a while, by somebody who resumes it until that is known to have been done."""
+        id = handle.id
+        await asyncio.sleep(self._chance.uniform(0.0, 0.4))
+        if await self._act(id, PAUSE, lambda: self._operator.pause(id)):
+            await asyncio.sleep(self._chance.uniform(0.0, 1.5))
+            await self._act(id, RESUME, lambda: self._operator.resume(id))
+
+    async def _act(self, id: str, verb: str, call: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+        """Whether it was accepted, and not too late for what the execution does."""
+        try:
+            await self._insist(call)
+        except (InvalidInput, WrongStatus):
+            return False
+        self._fleet.acks.append(Ack("act", id, verb))
+        return True
+
+    async def _reaches(self, handle: Handle[Any], status: ExecutionStatus) -> None:
+        """Come back when it has this status."""
+        deadline = time.monotonic() + _MENDED_S
+        while (found := (await self._insist(handle.status)).status) is not status:
+            assert time.monotonic() < deadline, f"{handle.id} is {found}, and not {status}"
+            await asyncio.sleep(0.1)
+
+    @property
+    def _operator(self) -> Operator:
+        return self._client.operator
 
     async def _insist(self, call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         """Every call carries a key, so that it may be repeated until the store has answered."""
@@ -359,6 +438,10 @@ class Outside:
             row = stored.row
             if row.status not in case.may_end:
                 found.append(f"{case.workflow} {row.id} ended as {row.status}: {row.error!r}")
+            elif case.given and any(
+                json.loads(row.result or b"[]")[place] != value for place, value in case.given.items()
+            ):
+                found.append(f"{case.workflow} {row.id} gave {row.result!r}, was given {case.given}")
             elif case.payloads and row.result != to_json(case.payloads):
                 found.append(f"{case.workflow} {row.id} collected {row.result!r}, was sent {case.payloads}")
         return found

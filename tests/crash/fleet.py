@@ -24,7 +24,7 @@ from durable.errors import StoreUnavailable
 from durable.protocols import DurableStore, Query
 from tests.brokers.password import PASSWORD
 from tests.crash import workflows
-from tests.crash.invariants import Ack, Evidence, Fault, Stored
+from tests.crash.evidence import Ack, Evidence, Fault, Stored
 from tests.crash.ledger import Entry, append, read_ledger
 from tests.crash.node import NodeSettings
 from tests.crash.recovery import Shift, undisturbed

@@ -15,8 +15,8 @@ from durable.backends import backend_for
 from durable.clock import Clock, SystemClock
 from durable.protocols import DurableStore
 from tests.crash import workflows
+from tests.crash.evidence import Fault, Stored
 from tests.crash.fleet import read_all
-from tests.crash.invariants import Fault, Stored
 from tests.crash.ledger import Entry, read_ledger
 from tests.crash.node import NodeSettings, store_of, worker
 from tests.support import CutOffStore

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 
-from tests.crash.invariants import Evidence, Fault, Life
+from tests.crash.evidence import Evidence, Fault, Life
 from tests.crash.trace import Claim
 
 

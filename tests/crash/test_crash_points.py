@@ -18,8 +18,9 @@ import pytest
 
 from durable import ExecutionStatus
 from tests.crash import workflows
+from tests.crash.evidence import Ack, Evidence
 from tests.crash.fleet import Fleet, Node, Nursery, sqlite_site, until_all_ended
-from tests.crash.invariants import Ack, Evidence, violations
+from tests.crash.invariants import violations
 from tests.crash.workflows import Go, Job
 
 SWEEP = 0.15

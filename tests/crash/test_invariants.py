@@ -11,9 +11,10 @@ import pytest
 
 from durable.backends.memory.store import MemoryStore
 from durable.backends.sqlite.store import SqliteStore
-from durable.engine.frames import TIMEOUT_FRAME, pack_received
+from durable.engine.frames import TIMEOUT_FRAME, pack_received, pack_tries
+from durable.engine.operator_acts import pack_act
 from durable.errors import DurableError, OutcomeUnknown, StoreUnavailable
-from durable.models import ExecutionStatus
+from durable.models import ErrorRecord, ExecutionStatus
 from durable.protocols import (
     Batch,
     Checkpoint,
@@ -25,7 +26,8 @@ from durable.protocols import (
     Outcome,
     State,
 )
-from tests.crash.invariants import INVARIANTS, Ack, Evidence, Fault, Program, Stored, violations
+from tests.crash.evidence import Ack, Evidence, Fault, Program, Stored
+from tests.crash.invariants import INVARIANTS, violations
 from tests.crash.ledger import Entry, append, digest, read_lines
 from tests.crash.points import FaultyStore
 from tests.crash.trace import Claim, Commit, Record, Seen, Trace, TracingStore, read_trace
@@ -112,13 +114,27 @@ def signal(seq: int, key: str, data: bytes = b'"ok"', taken_by: str | None = "go
     return InboxEntry(seq, f"signal:go:{key}", MessageKind.SIGNAL, "go", data, 2100, taken_by)
 
 
+def act(
+    seq: int, name: str, value: bytes = b"", taken_by: str | None = "__operator", **details: Any
+) -> InboxEntry:
+    data = pack_act({**details, "by": "ada"}, value)
+    return InboxEntry(seq, f"act{seq}", MessageKind.OPERATOR, name, data, 1, taken_by)
+
+
+def kept(step: str, kind: str, data: bytes = b"{}") -> Checkpoint:
+    return Checkpoint(step, kind, "", CheckpointStatus.OPEN, data)
+
+
+REPEATS = b'{"rerun":{"of":"m","from_step":"two","by":"ada"}}'
+TRIED = pack_tries(b"", 1, 1, 2, ErrorRecord("OSError", "no"))
 RECEIVED = pack_received("go", b'"ok"')
 
 
 def good() -> Evidence:
     """`x` pays, naps, waits for a signal and ships. Its first owner dies in `ship`, the second goes on.
 
-    `p` has a child, `u` is undone.
+    `p` has a child, `u` is undone. `m` is paused and resumed, and the result of its first step is edited; its second
+    step fails once. `r` repeats it from there.
     """
     paid = record("pay")
     napped, went = record("nap", "sleep", b"null"), record("go", "wait_for_signal", RECEIVED)
@@ -128,6 +144,10 @@ def good() -> Evidence:
     undone.append(done("rollback:one", "rollback", seq=4))
     undo_records = [record(c.step_id, c.kind) for c in undone]
     u = {"execution": "u", "nonce": "nu"}
+    m, m2, m3 = ({"execution": "m", "nonce": f"nm{number}"} for number in (1, 2, 3))
+    r = {"execution": "r", "nonce": "nr"}
+    is_paused = Record("__paused", "paused", "open", digest(b"{}"))
+    edited = record("one", data=b"2")
     return Evidence(
         ledger=[
             *body("pay", 1.1),
@@ -139,12 +159,20 @@ def good() -> Evidence:
             *body("two", 1.2, execution="u"),
             *body("rollback:two", 1.3, execution="u"),
             *body("rollback:one", 1.4, execution="u"),
+            *body("one", 5.1, execution="m"),
+            *body("two", 6.1, execution="m", outcome="failed"),
+            *body("two", 6.2, execution="m"),
+            *body("two", 7.1, execution="r"),
         ],
         trace=Trace(
             claims=[
                 claim(1.0, 0),
                 claim(4.0, 3, *history, pid=TAKER, crashes=1),
                 claim(1.0, 0, **u),
+                claim(5.0, 0, **m),
+                claim(5.5, 2, record("one"), is_paused, **m2),
+                claim(6.0, 4, edited, **m3),
+                claim(7.0, 0, edited, **r),
             ],
             commits=[
                 commit(1.2, 0, "run", paid),
@@ -155,6 +183,22 @@ def good() -> Evidence:
                 commit(1.25, 1, "run", undo_records[1], **u, op_id="nu:1"),
                 commit(1.35, 2, "run", undo_records[2], **u, op_id="nu:2"),
                 commit(1.45, 3, "close", undo_records[3], **u, op_id="nu:3"),
+                commit(5.2, 0, "run", record("one"), **m, op_id="m:0"),
+                commit(5.3, 1, "block", is_paused, consume=((1, "__operator"),), **m, op_id="m:1"),
+                commit(5.6, 2, "run", drop=("__paused",), consume=((2, "__operator"),), **m2, op_id="m:2"),
+                commit(
+                    5.7, 3, "ready", edited, drop=("one",), consume=((3, "__operator"),), **m2, op_id="m:3"
+                ),
+                commit(
+                    6.3,
+                    4,
+                    "close",
+                    record("two"),
+                    Record("__tries:two", "tries", "open", digest(TRIED)),
+                    **m3,
+                    op_id="m:4",
+                ),
+                commit(7.2, 0, "close", record("two"), **r, op_id="r:0"),
             ],
             inbox={("x", 2): Seen(2, "signal:go:a", "signal", "go", 2100)},
         ),
@@ -163,6 +207,8 @@ def good() -> Evidence:
             Ack("start", "x", "demo", "k"),
             Ack("signal", "x", "go", "a"),
             Ack("result", "x", "completed", value=digest(b'"done"')),
+            Ack("act", "m", "pause"),
+            Ack("act", "m", "edit_step_result"),
         ],
         faults=[Fault("kill", OWNER, 2.5)],
         stored={
@@ -183,6 +229,15 @@ def good() -> Evidence:
             ),
             "p/kid": Stored(row("p/kid", parent_id="p", result=b'"c"')),
             "u": Stored(row("u", "undoing", ver=4, status=FAILED), undone),
+            "m": Stored(
+                row("m", "mended", ver=5),
+                [done("one", data=b"2", seq=1), done("two", seq=2), kept("__tries:two", "tries", TRIED)],
+                [act(1, "pause"), act(2, "resume"), act(3, "edit_step_result", b"2", step_id="one")],
+            ),
+            "r": Stored(
+                row("r", "mended", ver=1, parent_id="m", options=REPEATS),
+                [done("one", data=b"2", seq=1), done("two", seq=2)],
+            ),
         },
         programs={"demo": PROGRAM, "undoing": UNDOING},
         wanted={"takeovers": 1, "kill": 1, "repeats": 1},
@@ -432,10 +487,72 @@ def nothing_was_taken_over(e: Evidence) -> None:
     e.trace.claims[1] = replace(e.trace.claims[1], crashes=0)
 
 
+def act_is_lost(e: Evidence) -> None:
+    e.acks = [*e.acks, Ack("act", "m", "skip_step")]
+
+
+def act_is_passed_over(e: Evidence) -> None:
+    with_inbox(e, "m", act(1, "pause", taken_by=None), *e.stored["m"].inbox[1:])
+
+
+def act_is_taken_for_something_else(e: Evidence) -> None:
+    with_inbox(e, "m", act(1, "pause", taken_by="one"), *e.stored["m"].inbox[1:])
+
+
+def begins_while_it_is_paused(e: Evidence) -> None:
+    e.ledger = [*e.ledger, *body("two", 5.55, execution="m")]
+
+
+def result_is_replaced_without_an_act(e: Evidence) -> None:
+    next(each for each in e.trace.commits if each.op_id == "m:3").consume = ()
+
+
+def edit_comes_to_another_value(e: Evidence) -> None:
+    with_inbox(e, "m", *e.stored["m"].inbox[:2], act(3, "edit_step_result", b"3", step_id="one"))
+
+
+def rerun_copies_another_value(e: Evidence) -> None:
+    e.trace.claims[-1] = replace(e.trace.claims[-1], history=(record("one"),))
+
+
+def rerun_forgets_what_was_before(e: Evidence) -> None:
+    e.trace.claims[-1] = replace(e.trace.claims[-1], history=())
+
+
+def rerun_repeats_nobody(e: Evidence) -> None:
+    with_row(e, "r", options=b"{}")
+
+
+def source_of_a_rerun_is_gone(e: Evidence) -> None:
+    e.stored = {id: stored for id, stored in e.stored.items() if id != "m"}
+
+
+def keeps_more_tries_than_there_were(e: Evidence) -> None:
+    more = pack_tries(TRIED, 2, 3, 4, ErrorRecord("OSError", "no"))
+    with_history(e, "m", *e.stored["m"].history[:2], kept("__tries:two", "tries", more))
+
+
+def keeps_a_try_twice(e: Evidence) -> None:
+    twice = pack_tries(
+        pack_tries(TRIED, 2, 3, 4, ErrorRecord("OSError", "no")), 2, 3, 4, ErrorRecord("OSError", "no")
+    )
+    with_history(e, "m", *e.stored["m"].history[:2], kept("__tries:two", "tries", twice))
+    e.ledger = [*e.ledger, *body("two", 6.3, execution="m", outcome="failed") * 2]
+
+
+def keeps_what_nobody_knows(e: Evidence) -> None:
+    with_history(e, "m", *e.stored["m"].history, kept("__surprise", "paused"))
+
+
+def is_closed_again_by_nobody(e: Evidence) -> None:
+    with_row(e, "m", ver=6)
+    e.trace.commits.append(commit(6.5, 5, "close", execution="m", nonce="nm3", op_id="m:5"))
+
+
 BAD: dict[str, list[Callable[[Evidence], None]]] = {
     "I1": [lost, never_ends],
     "I2": [checkpoint_changes_at_rest, checkpoint_is_gone_at_a_claim, checkpoint_is_replaced],
-    "I3": [replay_is_handed_another_value, result_changes, is_closed_twice],
+    "I3": [replay_is_handed_another_value, result_changes, is_closed_twice, is_closed_again_by_nobody],
     "I4": [runs_again_under_a_later_claim, runs_again_under_its_own_claim, runs_without_a_claim],
     "I5": [runs_twice_under_one_claim, runs_again_though_nothing_was_lost],
     "I6": [
@@ -481,6 +598,16 @@ BAD: dict[str, list[Callable[[Evidence], None]]] = {
     "I14": [key_gives_two_executions, key_creates_twice, key_is_stored_twice],
     "I15": [store_complains, something_is_owned_at_rest],
     "I19": [nothing_was_taken_over],
+    "I20": [act_is_lost, act_is_passed_over, act_is_taken_for_something_else],
+    "I21": [begins_while_it_is_paused],
+    "I22": [result_is_replaced_without_an_act, edit_comes_to_another_value],
+    "I23": [
+        rerun_copies_another_value,
+        rerun_forgets_what_was_before,
+        rerun_repeats_nobody,
+        source_of_a_rerun_is_gone,
+    ],
+    "I24": [keeps_more_tries_than_there_were, keeps_a_try_twice, keeps_what_nobody_knows],
 }
 
 

@@ -6,8 +6,8 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+from tests.crash.evidence import Evidence, Fault
 from tests.crash.fleet import Fleet
-from tests.crash.invariants import Evidence, Fault
 from tests.crash.recovery import Recovery, Shift, idlers, recoveries, undisturbed
 from tests.crash.trace import Claim, Commit, Trace
 

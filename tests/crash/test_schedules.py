@@ -24,9 +24,10 @@ import pytest
 from durable import Durable, ExecutionStatus
 from durable.calendar import tick_id
 from durable.clock import SystemClock, VirtualClock
+from tests.crash.evidence import Stored
 from tests.crash.fleet import Fleet, seed, until_all_ended
 from tests.crash.indoors import Indoors
-from tests.crash.invariants import Stored, violations
+from tests.crash.invariants import violations
 from tests.crash.ledger import bodies, most_at_once
 from tests.crash.workflows import tick
 

@@ -19,8 +19,9 @@ from pydantic_core import from_json
 
 from durable import Durable, ExecutionStatus, Handle
 from durable.duration import to_ms
+from tests.crash.evidence import Evidence
 from tests.crash.fleet import Fleet, seed, until_all_ended
-from tests.crash.invariants import Evidence, violations
+from tests.crash.invariants import violations
 from tests.crash.workflows import PACE, feeder, gathered, paced, settled
 
 _IS_LONG = os.environ.get("DURABLE_TEST_LONG") == "1"

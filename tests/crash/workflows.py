@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TypeVar
+from typing import Literal, TypeVar
 from uuid import uuid4
 
 from durable import (
@@ -31,7 +31,7 @@ from durable import (
     step,
     workflow,
 )
-from tests.crash.invariants import Program
+from tests.crash.evidence import Program
 from tests.crash.ledger import Ledger
 
 T = TypeVar("T")
@@ -81,6 +81,14 @@ async def fails_in_attempt_one(label: str, attempt: int) -> str:
         return f"{label}:{uuid4().hex[:12]}"
 
 
+async def refuses_all_but(label: str, given: str, attempt: int, mended: Mending) -> str:
+    with ledger().body():
+        await asyncio.sleep(0.02)
+        if not (given == "fit" or (mended == "retry" and attempt > 1)):
+            raise OSError(f"{label} refuses {given}")
+        return f"{label}:{uuid4().hex[:12]}"
+
+
 async def undo(token: str) -> None:
     with ledger().body():
         await asyncio.sleep(0.02)
@@ -118,6 +126,16 @@ class Basket:
     wanted: int
     items: list[str] = field(default_factory=list[str])
     generation: int = 0
+
+
+Mending = Literal["skip", "edit", "retry"]
+
+
+@dataclass(frozen=True)
+class Broken:
+    n: int
+    mended: Mending
+    """What an operator will do about it."""
 
 
 Approved = Signal("approved", str)
@@ -223,6 +241,16 @@ async def slow(ctx: Context, job: Job) -> list[str]:
 
 
 @workflow(retry=1)
+async def broken(ctx: Context, job: Broken) -> list[str]:
+    """Fails until an operator skips its second step, edits the result of its first one, or retries it."""
+    first = saw(ctx, "first", await ctx.step("first", work, "first", 0.02))
+    attempt = ctx.step("second", retry=QUICK)
+    second = await attempt.up(refuses_all_but, "second", first, ctx.attempt, job.mended)
+    third = await ctx.step("third", work, f"third{job.n}", 0.05)
+    return [first, saw(ctx, "second", second), saw(ctx, "third", third)]
+
+
+@workflow(retry=1)
 async def port(ctx: Context, n: int) -> str:
     return saw(ctx, "dock", await ctx.step("dock", work, f"dock{n}", 0.001))
 
@@ -265,6 +293,7 @@ PROGRAMS: Mapping[str, Program] = {
     "collect": Program(chains=[["item", "item#2", "count"]]),
     "stubborn": Program(chains=[["once", "fragile"]]),
     "tick": Program(chains=[["first", "second"]]),
+    "broken": Program(chains=[["first", "second", "third"]]),
     "slow": Program(chains=[["long0", "long1", "long2"]]),
     "small": Program(
         chains=[

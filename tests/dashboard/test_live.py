@@ -12,7 +12,7 @@ import pytest
 
 from durable import Durable
 from durable.dashboard import dashboard
-from durable.dashboard.live import INTERVAL_S, Feeds
+from durable.dashboard.live import INTERVAL_S, Feeds, Pace
 from tests.dashboard.conftest import Server, Visitor, words
 from tests.dashboard.shop import Ping, quick, steps
 from tests.support import SOON, ends, reaches, until
@@ -154,6 +154,19 @@ async def test_a_page_that_many_look_at_is_made_once(durable: Durable) -> None:
     assert await asyncio.gather(*(look() for _ in range(500))) == ["<p>same</p>"] * 500
     assert made == 1
     assert feeds.streams == 0
+
+
+def test_a_page_that_took_long_once_is_made_again_as_soon_as_any_other() -> None:
+    pace = Pace()
+    assert [pace.rest_s(took) for took in (0.3, 0.01, 0.4, 0.01)] == [INTERVAL_S] * 4
+
+
+def test_a_page_that_always_takes_long_costs_a_sixth_of_the_time() -> None:
+    pace = Pace()
+    for _ in range(3):
+        rest = pace.rest_s(0.2)
+    assert rest == 5 * 0.2
+    assert pace.rest_s(0.01) == INTERVAL_S
 
 
 async def test_no_more_look_than_may(

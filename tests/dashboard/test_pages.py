@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 
-from durable import Durable
+from durable import Context, Durable, workflow
+from durable.clock import VirtualClock
 from durable.dashboard import dashboard
+from durable.ids import Ids
 from tests.dashboard.conftest import Visit, Visitor
-from tests.dashboard.shop import Approval, Approved, Order, broken, fulfil, pinged, quick
+from tests.dashboard.shop import Approval, Approved, Order, Ping, broken, fulfil, pinged, quick
 from tests.support import ends, reaches
 
 
@@ -194,6 +196,43 @@ async def test_health_names_what_needs_a_person(durable: Durable, visitor: Visit
     text = await visitor.text("/health")
     assert "something needs you" in text
     assert "paused queues" in text
+
+
+async def test_health_names_timers_that_nobody_fires_and_code_that_does_not_fit(visit: Visit) -> None:
+    def before() -> None: ...
+
+    def after() -> None: ...
+
+    code = [before]
+
+    @workflow
+    async def changes(ctx: Context) -> None:
+        await ctx.step("work", code[0])
+        await ctx.wait_for_signal(Ping)
+
+    @workflow
+    async def naps(ctx: Context) -> None:
+        await ctx.sleep("1h")
+
+    clock, url = VirtualClock(1_700_000_000_000), f"memory://{Ids().nonce()}"
+    async with Durable([changes, naps], store=url, clock=clock) as durable:
+        handle = await durable.start(changes)
+        for each in (handle, await durable.start(naps)):
+            await reaches(each, "waiting", "sleeping")
+    code[0] = after
+    async with Durable([changes], store=url, clock=clock) as durable:
+        await durable.signal(handle.id, Ping)
+        await reaches(durable.handle(handle.id), "parked")
+    async with Durable(store=url, clock=clock, worker=False) as durable:
+        visitor = visit(dashboard(durable))
+        found = await visitor.json("/health")
+        assert (found["timer_lag_s"], found["mismatches"], found["need_repair"]) == (0, 1, 1)
+        assert found["dead_letters"] is None  # there is no broker
+        clock.advance_to(clock.now_ms() + 3_900_000)
+        assert (await visitor.json("/health"))["timer_lag_s"] == 300
+        text = await visitor.text("/health")
+    assert "5m late" in text
+    assert re.search(r"replay mismatches\s+✗ not well\s+1", text), text
 
 
 async def test_workflows_show_their_graph_and_schemas(visitor: Visitor) -> None:

@@ -123,6 +123,8 @@ async def test_what_happens_here_is_counted_and_what_is_stored_is_read(process: 
     assert 0 <= found["durable_queue_oldest_age_seconds", "nobody"] < 30
     assert (found["durable_worker_slots", "busy"], found["durable_worker_slots", "free"]) == (0, 100)
     assert found["durable_store_up",] == 1
+    assert 0 <= found["durable_timer_overdue_seconds",] < 30
+    assert ("durable_queue_dead_letters",) not in found  # there is no broker
     assert found["durable_commit_duration_seconds_count",] >= 4
     assert ("durable_replay_mismatches_total",) not in found  # a label for each workflow, once there is one
 

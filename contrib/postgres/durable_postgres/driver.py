@@ -11,10 +11,18 @@ Row = Sequence[Any]
 """The columns of a row, or the fields of a composite value."""
 
 
+class Statement(Protocol):
+    """A statement that the server has read and not planned yet."""
+
+    async def fetch(self, *args: object, timeout: float | None = None) -> list[Row]: ...
+
+
 class Connection(Protocol):
     """One connection. One statement at a time; each is a transaction of its own, unless one was begun."""
 
     async def fetch(self, query: str, *args: object, timeout: float | None = None) -> list[Row]: ...
+
+    async def prepare(self, query: str, *, timeout: float | None = None) -> Statement: ...
 
     async def fetchrow(self, query: str, *args: object, timeout: float | None = None) -> Row | None: ...
 

@@ -132,6 +132,10 @@ class PostgresQueue(DurableQueue):
         if bell is not None:
             self.ring([bell])
 
+    @override
+    async def dead_letters(self) -> int | None:
+        return None
+
     # -- ringing
 
     async def _ring(self) -> None:

@@ -130,6 +130,7 @@ _DEPTHS: Final = """
         WHERE ns = $1 AND bell > 0 AND (bell = 4 OR (bell IN (1, 2) AND available_at <= durable.now_ms()))
     ) AS waiting GROUP BY queue ORDER BY queue
 """
+_FIRST_TIMER: Final = "SELECT min(at) FROM durable.timers WHERE ns = $1"
 _END_OF_TIME: Final = 2**63 - 1
 
 
@@ -175,11 +176,12 @@ async def query(share: Share, ns: int, query: Query) -> Rows:
         stored_or_none(query.id_prefix),
         query.limit + 1,
     ]
+    # The index that has the fewest rows depends on what is asked for.
     if query.tags:
         tags = [tag_of(name, value) for name, value in query.tags.items()]
-        rows = await run(share, _QUERY_BY_TAG, *parameters, tags[0], tags[1:])
+        rows = await run(share, _QUERY_BY_TAG, *parameters, tags[0], tags[1:], plans_anew=True)
     else:
-        rows = await run(share, _QUERY, *parameters)
+        rows = await run(share, _QUERY, *parameters, plans_anew=True)
     page = rows[: query.limit]
     found = [row_of(row) for row in page]
     cursor = f"{found[-1].created_at}.{page[-1][1]}" if found and len(rows) > len(page) else None
@@ -291,3 +293,9 @@ async def depths(share: Share, ns: int) -> Sequence[Depth]:
         Depth(given(queue), ready, held, oldest_at)
         for queue, ready, held, oldest_at in await run(share, _DEPTHS, ns)
     ]
+
+
+async def first_timer(share: Share, ns: int) -> int | None:
+    rows = await run(share, _FIRST_TIMER, ns)
+    at: int | None = rows[0][0]
+    return at

@@ -343,6 +343,10 @@ class PostgresStore(DurableStore):
         return await reads.depths(self._is_open.share, self._is_open.ns)
 
     @override
+    async def first_timer(self) -> int | None:
+        return await reads.first_timer(self._is_open.share, self._is_open.ns)
+
+    @override
     async def check(self) -> Sequence[str]:
         return await contradictions(self._is_open.share, self._is_open.ns)
 

@@ -18,11 +18,14 @@ _TRIES: Final = 12
 _PAUSE_S: Final = 0.002
 
 
-async def run(share: Share, statement: str, *parameters: object, op_id: str | None = None) -> list[Row]:
+async def run(
+    share: Share, statement: str, *parameters: object, op_id: str | None = None, plans_anew: bool = False
+) -> list[Row]:
     """The rows of a statement, which is a transaction of its own.
 
-    It is tried again when another transaction was in its way; and one that only reads, which has no `op_id`, when the
-    connection is lost, for a second or so.
+    With `plans_anew` the server plans it for these parameters; otherwise it may go on with a plan that suited others,
+    and saves the time for planning. It is tried again when another transaction was in its way; and one that only
+    reads, which has no `op_id`, when the connection is lost, for a second or so.
 
     Raises: `StoreUnavailable`, `StoreFull`, `InvalidInput`; and `OutcomeUnknown` of a write.
     """
@@ -30,6 +33,8 @@ async def run(share: Share, statement: str, *parameters: object, op_id: str | No
         is_last = attempt == _TRIES - 1
         try:
             async with share.connection() as connection:
+                if plans_anew:
+                    return await (await connection.prepare(statement)).fetch(*parameters)
                 return await connection.fetch(statement, *parameters)
         except StoreUnavailable:
             if is_last or op_id is not None:

@@ -13,7 +13,7 @@ import pytest
 from durable import ConfigurationError, Context, Durable, OutcomeUnknown, StoreUnavailable, workflow
 from durable.backends import backend_for
 from durable.clock import SystemClock
-from durable.protocols import Created, Message, MessageKind, NewExecution, Posted
+from durable.protocols import Created, Message, MessageKind, NewExecution, Posted, Query
 from durable_postgres import PostgresStore
 from durable_postgres.texts import given, stored
 from tests.brokers.postgres_server import PostgresServer, database
@@ -25,6 +25,10 @@ CUT_WHO_WAITS = """
         END LOOP;
         PERFORM pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock';
     END $$
+"""
+
+READ_BY_CREATION = """
+    SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE indexrelname = 'executions_created'
 """
 
 
@@ -144,6 +148,31 @@ def test_a_text_comes_back_as_it_was(text: str) -> None:
 def test_texts_are_ordered_as_before() -> None:
     texts = ["", "\0", "\0\0", "\0\1", "\1", "\1\0", "\1\1", "\2", "a", "a\0", "a\1", "b"]
     assert sorted(texts, key=stored) == texts
+
+
+# -- pages
+
+
+@pytest.mark.parametrize(
+    "rare", [Query(id_prefix="rare"), Query(workflow="rare"), Query(tags={"rare": "yes"})]
+)
+async def test_a_page_of_what_is_rare_is_read_by_its_index_also_after_many_pages_of_all(
+    postgres_url: str, rare: Query
+) -> None:
+    spec = NewExecution("rare", "rare", "1", b"{}", tags={"rare": "yes"})
+    with database(postgres_url) as url:
+        async with session(url) as db:
+            async with opened(url, "n") as store:
+                await store.create(spec, op_id="rare")
+                await asyncio.gather(
+                    *(store.create(order(f"{number}"), op_id=f"{number}") for number in range(500))
+                )
+                await db.execute("ANALYZE")
+                for _ in range(10):  # a server keeps a plan from the sixth time on
+                    await store.query(Query(limit=1))
+                for _ in range(10):
+                    assert [row.id for row in (await store.query(rare)).rows] == ["rare"]
+            assert await db.fetchval(READ_BY_CREATION) < 100
 
 
 # -- what goes wrong

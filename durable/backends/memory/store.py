@@ -517,6 +517,10 @@ class MemoryStore(DurableStore):
         ]
 
     @override
+    async def first_timer(self) -> int | None:
+        return self._tables.timers.first_rank()
+
+    @override
     async def check(self) -> Sequence[str]:
         return list(contradictions(self._tables))
 

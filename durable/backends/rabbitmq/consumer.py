@@ -11,7 +11,7 @@ from typing import Final, final
 from aiormq.abc import AbstractChannel, DeliveredMessage
 from pamqp.commands import Basic
 
-from durable.backends.rabbitmq.driver import driving_context
+from durable.backends.rabbitmq.driver import driving, driving_context
 from durable.backends.rabbitmq.letter import MalformedLetter, decode
 from durable.backends.rabbitmq.link import FAILURES, Link, is_mine
 from durable.backends.rabbitmq.location import Location
@@ -29,6 +29,7 @@ _DEAD_S: Final = 0.5
 """A letter that waits for so long while none is in hand is not going to come."""
 _MISSING_S: Final = 1.0
 _CALL_S: Final = 2.0
+_ASK_S: Final = 0.5
 
 
 @final
@@ -127,6 +128,21 @@ class Consumer:
         except FAILURES as error:
             if is_mine(error):
                 raise
+
+    async def dead_letters(self) -> int | None:
+        """As `DurableQueue.dead_letters`."""
+        channel = self._link.channel
+        if channel is None:
+            return None
+        try:
+            with driving():
+                async with asyncio.timeout(_ASK_S):
+                    declared = await channel.queue_declare(self._topology.dead, passive=True)
+        except FAILURES as error:
+            if is_mine(error):
+                raise
+            return None
+        return declared.message_count
 
     # ---- consuming
 

@@ -150,6 +150,10 @@ class RabbitQueue(DurableQueue):
         if held.letter is not None:
             held.letter.settle_one(self._consumer.ack)
 
+    @override
+    async def dead_letters(self) -> int | None:
+        return await self._consumer.dead_letters() if self._is_open else None
+
     # ---- what nobody takes
 
     def _watch(self) -> None:

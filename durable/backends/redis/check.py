@@ -112,6 +112,7 @@ async def _indexes(
         stamp = b"%016d%b" % (row.created_at, name)
         status = STATUS_LETTERS[row.status].encode()
         index += [prefix + stamp for prefix in (b"a", b"s" + status, *fields[b"ix"].split(b"\n"))]
+        index.append(b"i%b\0%016d" % (name, row.created_at))
         timers += [name + b"\0" + step for step in own.timers]
         match row.state:
             case State.READY:

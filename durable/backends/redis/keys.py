@@ -42,7 +42,8 @@
 
 What is held at gates stands in `g` with an infinite score.
 
-Members of the zsets without a score are texts whose order is the order of the index.
+Members of the zsets without a score are texts whose order is the order of the index. In `q` each execution stands once
+more by its id, with the instant of its creation.
 """
 
 from __future__ import annotations

@@ -101,3 +101,13 @@ async def counts(verbs: Verbs) -> Mapping[ExecutionStatus, int]:
 async def paused_queues(verbs: Verbs) -> Sequence[str]:
     key = verbs.space.paused
     return sorted(queue.decode() for queue in as_words(await verbs.wire.call("SMEMBERS", key, key=key)))
+
+
+async def first_timer(verbs: Verbs) -> int | None:
+    firsts = await asyncio.gather(
+        *(
+            verbs.wire.call("ZRANGE", part.timers, 0, 0, "WITHSCORES", key=part.timers)
+            for part in verbs.space.partitions
+        )
+    )
+    return min((int(float(score)) for first in firsts for _, score in as_pairs(first)), default=None)

@@ -34,6 +34,7 @@ TAKEOVER: Final = _script("takeover")
 DUE: Final = _script("due")
 ERASE: Final = _script("erase")
 FIND: Final = _script("find", _READ)
+INDEX: Final = _script("index")
 GATE: Final = _script("gate")
 ADMIT: Final = _script("admit")
 LIMIT: Final = _script("limit")
@@ -55,7 +56,7 @@ LIVE: Final = _script("live", _READ)
 OUTBOX: Final = _script("outbox", _READ)
 
 ALL: Final = (
-    META, CREATE, CLAIM, COMMIT, POST, WATCH, TELL, SWEEP, FIRE, TAKEOVER, DUE, ERASE, FIND, GATE, ADMIT,
-    LIMIT, GATES, DEPTHS, EMIT, LEAVE, LISTEN, UNLISTEN, LOOKED, LOOK, OUTDATE, NAME, SCHEDULE, UNSCHEDULE,
+    META, CREATE, CLAIM, COMMIT, POST, WATCH, TELL, SWEEP, FIRE, TAKEOVER, DUE, ERASE, FIND, INDEX, GATE,
+    ADMIT, LIMIT, GATES, DEPTHS, EMIT, LEAVE, LISTEN, UNLISTEN, LOOKED, LOOK, OUTDATE, NAME, SCHEDULE, UNSCHEDULE,
     AGENDA, BEAT, LIVE, OUTBOX,
 )  # fmt: skip

@@ -70,7 +70,7 @@ from durable.protocols import (
     Wanted,
 )
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 DEFAULT_PARTITIONS: Final = 16
 _FEWEST_PARTITIONS: Final = 2
 """With one, nobody would relay what a process that died had put into the outbox."""
@@ -114,6 +114,7 @@ class RedisStore(DurableStore):
         try:
             await wire.load(scripts.ALL)
             verbs = Verbs(wire, Keyspace(self._namespace, await self._partitions(wire)))
+            await pages.put_in_order(verbs)
         except BaseException:
             await wire.close()
             raise
@@ -392,6 +393,10 @@ class RedisStore(DurableStore):
     @override
     async def depths(self) -> Sequence[Depth]:
         return await flow_reads.depths(self._is_open.verbs)
+
+    @override
+    async def first_timer(self) -> int | None:
+        return await reads.first_timer(self._is_open.verbs)
 
     @override
     async def check(self) -> Sequence[str]:

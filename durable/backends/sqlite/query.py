@@ -90,6 +90,11 @@ _FEW: Final = {
             WHERE ns = :ns AND workflow = :workflow AND created_at BETWEEN :oldest AND :newest LIMIT 1000
         )
     """,
+    _BY_CREATION: """
+        SELECT count(*) FROM (
+            SELECT 1 FROM executions WHERE ns = :ns AND created_at BETWEEN :oldest AND :newest LIMIT 1000
+        )
+    """,
 }
 """How many the index of each statement would have to go through; a thousand stands for many."""
 
@@ -129,17 +134,20 @@ def query(db: sqlite3.Connection, ns: int, query: Query) -> Rows:
 
 
 def _leads(query: Query) -> list[str]:
-    """The statements that may lead it, each by an index of its own."""
+    """The statements that may lead it, each by an index of its own; of equals the first is to be taken."""
     leads = [_BY_TAG] if query.tags else []
     if query.parent_id is not None:
         leads.append(_BY_PARENT)
-    if query.id_prefix:
-        leads.append(_BY_PREFIX)
     if query.status:
         leads.append(_BY_STATUS)
     if query.workflow is not None:
         leads.append(_BY_WORKFLOW)
-    return leads or [_BY_CREATION]
+    leads = leads or [_BY_CREATION]
+    if query.id_prefix:
+        leads.append(
+            _BY_PREFIX
+        )  # the last: ids are in no order of creation, so that all that begin so are read
+    return leads
 
 
 def _statement(db: sqlite3.Connection, query: Query, parameters: dict[str, object]) -> str:

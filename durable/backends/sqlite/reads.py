@@ -11,6 +11,7 @@ from durable.backends.sqlite.connection import WriteLock, translate
 from durable.backends.sqlite.head import STATES, STATUSES, checkpoint, inbox_entry, tags_of
 from durable.backends.sqlite.lane import Answer, Request
 from durable.backends.sqlite.schema import NEVER
+from durable.backends.sqlite.statements import NEXT_TIMER
 from durable.models import ExecutionStatus
 from durable.protocols import (
     Checkpoint,
@@ -223,6 +224,11 @@ def paused_queues(db: sqlite3.Connection, ns: int) -> Sequence[str]:
 
 def depths(db: sqlite3.Connection, ns: int, now: int) -> Sequence[Depth]:
     return [Depth(*columns) for columns in db.execute(_DEPTHS, (ns, now)).fetchall()]
+
+
+def first_timer(db: sqlite3.Connection, ns: int) -> int | None:
+    first: tuple[int | None] = db.execute(NEXT_TIMER, (ns,)).fetchone()
+    return first[0]
 
 
 def counts(db: sqlite3.Connection, ns: int) -> Mapping[ExecutionStatus, int]:

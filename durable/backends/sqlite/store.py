@@ -348,6 +348,10 @@ class SqliteStore(DurableStore):
     async def depths(self) -> Sequence[Depth]:
         return await self._read(lambda db, ns: reads.depths(db, ns, self._clock.now_ms()))
 
+    @override
+    async def first_timer(self) -> int | None:
+        return await self._read(reads.first_timer)
+
     async def _read(self, read: Callable[[sqlite3.Connection, int], T]) -> T:
         opened = self._is_open
         return await opened.reader.submit(lambda db: read(db, opened.ns))

@@ -392,3 +392,7 @@ class SimulatedQueue(DurableQueue):
         bell = self._unsettled.pop(delivery.token, None)
         if bell is not None:
             self._network.carry(lambda: self._broker.put(bell), 0.05)
+
+    @override
+    async def dead_letters(self) -> int | None:
+        return None

@@ -36,7 +36,7 @@ if known[1] then return {'e', id, known[3] == digest and 1 or 0} end
 gates = gates ~= '' and gates or nil
 local available = math.max(now + tonumber(delay), tonumber(at))
 local stamp = wide(now) .. id
-local entries = {0, 'a' .. stamp, 0, 'sp' .. stamp}
+local entries = {0, 'a' .. stamp, 0, 'sp' .. stamp, 0, id_entry(id, now)}
 for prefix in string.gmatch(prefixes, '[^\n]+') do
   entries[#entries + 1] = 0
   entries[#entries + 1] = prefix .. stamp

@@ -24,7 +24,7 @@ if group then
 end
 
 local stamp = wide(created) .. id
-local entries = {'a' .. stamp, 's' .. status .. stamp}
+local entries = {'a' .. stamp, 's' .. status .. stamp, id_entry(id, created)}
 for prefix in string.gmatch(prefixes, '[^\n]+') do entries[#entries + 1] = prefix .. stamp end
 if has_key then call('HDEL', keys, key) end
 call('ZREM', closed, status .. wide(finished) .. id)

@@ -30,6 +30,16 @@ local function many(command, key, items)
   end
 end
 
+-- An id, as it stands in the index, with the instant of creation.
+local function id_entry(id, created)
+  return 'i' .. id .. '\0' .. wide(created)
+end
+
+-- How many stand in the index under a prefix.
+local function standing(index, prefix)
+  return call('ZLEXCOUNT', index, '[' .. prefix, '(' .. prefix .. '\255')
+end
+
 -- A doorbell, as it stands in the ready index: its lane and priority, since when it is ready, the id, the crashes.
 local function bell(rank, since, id, crashes)
   return rank .. wide(since) .. id .. '\0' .. (crashes or '0')

@@ -67,6 +67,18 @@ class Timers(StoreSuite):
         assert (ticked.next_at, list(ticked.doorbells)) == (wake_at, [])
         assert await unread(store, owner.id) == []
 
+    async def test_the_first_timer_is_known_also_when_it_is_late(self, store: DurableStore) -> None:
+        assert await store.first_timer() is None
+        owner, other = await own(store), await own(store)
+        at = owner.now + SOON
+        await owner.commit(PARK, checkpoints=[timer("nap", at), timer("later", at + LATER)])
+        await other.commit(PARK, checkpoints=[timer("nap", at + 1)])
+        assert await store.first_timer() == at
+        await self.pass_time(store, SOON + 1)
+        assert await store.first_timer() == at
+        await tick(store)
+        assert await store.first_timer() == at + LATER
+
     async def test_a_timer_fires_once(self, store: DurableStore) -> None:
         owner = await own(store)
         await owner.commit(PARK, checkpoints=[timer("nap", owner.now)])
