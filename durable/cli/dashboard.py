@@ -83,21 +83,26 @@ def dashboard(
 async def _serve(durable: Durable, web: ASGIApp, listening: socket.socket) -> None:
     from uvicorn import Config
 
-    server = _server(Config(web, log_level="warning", access_log=False, lifespan="on", server_header=False))
+    host, port, *_ = listening.getsockname()
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    said = clean(f"dashboard of {durable.store_url} on {address} · Ctrl-C stops it")
+    config = Config(web, log_level="warning", access_log=False, lifespan="on", server_header=False)
     async with durable:
-        host, port, *_ = listening.getsockname()
-        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        console().print(clean(f"dashboard of {durable.store_url} on {address} · Ctrl-C stops it"))
-        sys.stdout.flush()
-        await server.serve(sockets=[listening])
+        await _server(config, said).serve(sockets=[listening])
     console().print("stopped")
 
 
-def _server(config: object) -> Server:
+def _server(config: object, said: str) -> Server:
     from uvicorn import Config, Server
 
     class OwnServer(Server):
         """Ends when it is told to, and leaves it to us what becomes of the process then."""
+
+        @override
+        async def main_loop(self) -> None:
+            console().print(said)  # from here on it hears of signals
+            sys.stdout.flush()
+            await super().main_loop()
 
         @override
         @contextmanager

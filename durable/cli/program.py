@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
+from functools import cache
 from typing import Annotated, TextIO
 
 import typer
@@ -86,13 +87,18 @@ def root(
     """Durable workflows as ordinary typed async functions."""
 
 
+command = cache(typer.main.get_command)
+"""What Typer makes of the program's signatures, which takes longer than most commands."""
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command; its exit code. What went wrong is on stderr: a traceback only for a fault of ours."""
     for stream in (sys.stdout, sys.stderr):
         _never_fail_to_encode(stream)
     try:
-        command = typer.main.get_command(program)
-        code: object = command.main(list(arguments) or ["--help"], prog_name="durable", standalone_mode=False)
+        code: object = command(program).main(
+            list(arguments) or ["--help"], prog_name="durable", standalone_mode=False
+        )
         sys.stdout.flush()
     except typer.TyperException as error:
         tell(error.format_message(), _usage_hint(error))

@@ -28,7 +28,7 @@ _HEADERS: Final = ("ID", "VERSION", "QUEUES", "SLOTS", "UP", "BEAT", "STATE", "W
 _NAMED: Final = 3
 
 workers = typer.Typer(
-    help="See the workers that are alive and what they run; drain one.", invoke_without_command=True
+    short_help="See the workers that are alive and what they run; drain one.", invoke_without_command=True
 )
 
 

@@ -14,12 +14,14 @@ import signal
 import subprocess
 import sys
 import termios
+import threading
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+import tty
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, final
+from typing import IO, Any, TextIO, final
 
 import pytest
 
@@ -31,6 +33,16 @@ ROOT = Path(__file__).parents[2]
 SHOP = Path(__file__).with_name("shop.py")
 PATIENCE = 30.0
 FINAL = tuple(status for status in ExecutionStatus if status.final)
+
+
+def commands(group: Any = None, name: str = "") -> Iterator[tuple[str, Any]]:
+    """All commands of the program, each with what Typer has made of it."""
+    found = program.command(program.program) if group is None else group
+    below = getattr(found, "commands", {})
+    if not below or (name and found.invoke_without_command):
+        yield name, found
+    for word, each in below.items():
+        yield from commands(each, f"{name} {word}".strip())
 
 
 @dataclass(frozen=True)
@@ -48,18 +60,44 @@ class Ran:
 class Shell:
     """Runs `durable` in a directory: most of it in this process, which is fast, and some of it as users do."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, url: str | None = None, namespace: str = "default") -> None:
         self.directory = directory
-        self.url = f"sqlite:///{directory / 'shop.db'}"
+        self.url = url or f"sqlite:///{directory / 'shop.db'}"
+        self.namespace = namespace
         kept = {name: value for name, value in os.environ.items() if not name.startswith("DURABLE_")}
         for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
             kept.pop(name, None)
         self.environment = {**kept, "PYTHONPATH": str(ROOT), "DURABLE_STORE_URL": self.url, "TERM": "xterm"}
+        if url is not None:
+            self.environment |= {
+                "DURABLE_NAMESPACE": namespace,
+                "SHOP_STORE": self.url,
+                "SHOP_NAMESPACE": namespace,
+            }
         self.command = [sys.executable, "-m", "durable.cli"]
 
     def run(self, *arguments: str, stdin: str | bytes = "", code: int = 0, **environment: str | None) -> Ran:
         """Run it in this process, and look at its exit code. An environment variable that is None is not set."""
         out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+        ended = self._run(arguments, out, err, stdin, environment)
+        return _looked_at(arguments, ended, out.buffer, err.buffer, code)
+
+    def run_on_terminal(
+        self, *arguments: str, width: int = 100, code: int = 0, **environment: str | None
+    ) -> Ran:
+        """Run it in this process, which writes to a terminal, and look at its exit code."""
+        with _terminal(width) as (shown, screen):
+            ended = self._run(arguments, screen, screen, "", {"COLUMNS": str(width), **environment})
+        return _looked_at(arguments, ended, shown, io.BytesIO(), code)
+
+    def _run(
+        self,
+        arguments: Sequence[str],
+        out: TextIO,
+        err: TextIO,
+        stdin: str | bytes,
+        environment: dict[str, str | None],
+    ) -> int:
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
             for name in set(os.environ) - set(self.environment):
                 patch.delenv(name)
@@ -73,12 +111,11 @@ class Shell:
             patch.chdir(self.directory)
             modules = set(sys.modules)
             try:
-                ended = program.run(arguments)
+                return program.run(arguments)
             finally:
                 for module in set(sys.modules) - modules:
                     if getattr(sys.modules[module], "__file__", "").startswith(str(self.directory)):
                         del sys.modules[module]
-        return _looked_at(arguments, ended, out.buffer, err.buffer, code)
 
     def run_apart(
         self, *arguments: str, stdin: str | bytes = "", code: int = 0, **environment: str | None
@@ -112,7 +149,7 @@ class Shell:
         """Have a store that is empty."""
 
         async def enter() -> None:
-            async with Durable(store=self.url, worker=False):
+            async with Durable(store=self.url, namespace=self.namespace, worker=False):
                 pass
 
         asyncio.run(enter())
@@ -125,7 +162,7 @@ class Shell:
         asyncio.run(self._until(execution_id, statuses or FINAL))
 
     async def _until(self, execution_id: str, statuses: tuple[str, ...]) -> None:
-        async with Durable(store=self.url, worker=False) as durable:
+        async with Durable(store=self.url, namespace=self.namespace, worker=False) as durable:
             await reaches(durable.handle(execution_id), *statuses, within=PATIENCE)
 
     @contextmanager
@@ -230,6 +267,29 @@ def _looked_at(arguments: Sequence[str], ended: int, out: Any, err: Any, code: i
     assert "Traceback" not in ran.err, ran.err
     assert ran.code == code, f"{arguments}: exit code {ran.code}\n{ran.out}\n{ran.err}"
     return ran
+
+
+@contextmanager
+def _terminal(width: int) -> Generator[tuple[io.BytesIO, TextIO]]:
+    """What has been shown at the end of the block, and the terminal to write to."""
+    parent, child = pty.openpty()
+    tty.setraw(child)  # a line ends as it was written
+    termios.tcsetwinsize(child, (40, width))
+    shown = io.BytesIO()
+
+    def look() -> None:
+        with suppress(OSError):  # how the end of a terminal reads on Linux
+            while data := os.read(parent, 65536):
+                shown.write(data)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        with os.fdopen(child, "w", encoding="utf-8") as screen:
+            yield shown, screen
+    finally:
+        looking.join()
+        os.close(parent)
 
 
 @contextmanager

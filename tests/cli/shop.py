@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,7 +146,8 @@ durable = Durable(
         logging_one,
         napping,
     ],
-    store="sqlite:///shop.db",
+    store=os.environ.get("SHOP_STORE", "sqlite:///shop.db"),
+    namespace=os.environ.get("SHOP_NAMESPACE", "default"),
     sweep="500ms",
     lease="2s",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,52 +11,19 @@ from pathlib import Path
 import pytest
 
 from durable import __version__
-from tests.cli.conftest import ROOT, Shell, Sold
-
-COMMANDS = [
-    "demo",
-    "worker",
-    "supervise",
-    "start",
-    "list",
-    "show",
-    "signal",
-    "send",
-    "cancel",
-    "retry",
-    "check",
-    "export",
-    "prune",
-    "doctor",
-]
-GROUPS = {
-    "schedules": ["list", "show", "next", "pause", "resume", "trigger", "remove", "backfill"],
-    "queues": ["list", "pause", "resume"],
-    "limits": ["list", "set", "unset"],
-    "workers": ["drain"],
-}
+from tests.cli.conftest import ROOT, Shell, Sold, commands
 
 
 def test_help_lists_every_command_and_each_has_examples(tmp_path: Path) -> None:
     shell = Shell(tmp_path)
     overview = shell.run("--help").out
     assert shell.run().out == overview
-    for command in COMMANDS:
-        assert f"\n  {command} " in overview
-        assert f"\n    durable {command}" in shell.run(command, "--help").out.partition("Examples:")[2], (
-            command
-        )
-
-
-@pytest.mark.parametrize("group", GROUPS)
-def test_help_of_a_group_lists_its_commands_and_each_has_examples(tmp_path: Path, group: str) -> None:
-    shell = Shell(tmp_path)
-    assert f"\n  {group} " in shell.run("--help").out
-    overview = shell.run(group, "--help").out
-    for command in GROUPS[group]:
-        assert f"\n  {command} " in overview
-        examples = shell.run(group, command, "--help").out.partition("Examples:")[2]
-        assert f"\n    durable {group} {command}" in examples, command
+    for name, _ in commands():
+        *groups, word = name.split()
+        listed = shell.run(*groups, "--help").out if groups else overview
+        assert f"\n  {word} " in listed
+        examples = shell.run(*name.split(), "--help").out.partition("Examples:")[2]
+        assert re.search(rf"^    (\w+=\S+ )?durable {name}\b", examples, re.MULTILINE), name
 
 
 def test_the_version_is_told(tmp_path: Path) -> None:
