@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from pydantic import JsonValue
 
+from durable.cli import completion
 from durable.cli.application import CodeOption
 from durable.cli.connection import connect, connect_with_code, find_id
 from durable.cli.options import (
@@ -17,6 +18,7 @@ from durable.cli.options import (
     NamespaceOption,
     OutputOption,
     QueueOption,
+    StatusOption,
     StoreOption,
     YesOption,
     read_json,
@@ -28,7 +30,10 @@ from durable.signals import Event, Signal
 
 def signal(
     execution: ExecutionArgument,
-    name: Annotated[str, typer.Argument(metavar="SIGNAL", help="The signal's name.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="SIGNAL", help="The signal's name.", autocompletion=completion.signals),
+    ],
     payload: Annotated[
         str | None, typer.Argument(metavar="[JSON]", help='Its payload; "-" reads it.')
     ] = None,
@@ -102,7 +107,7 @@ def send(
 
 def prune(
     older_than: Annotated[str, typer.Option("--older-than", help="Ended longer ago than this.")] = "30d",
-    status: Annotated[list[str] | None, typer.Option("--status", help="Only these; may be repeated.")] = None,
+    status: StatusOption = None,
     limit: Annotated[int | None, typer.Option(min=1, help="The most to delete.")] = None,
     events: Annotated[bool, typer.Option("--events", help="Delete events, and no executions.")] = False,
     dry_run: DryRunOption = False,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from pydantic import JsonValue
 
+from durable.cli import completion
 from durable.cli.connection import connect, find_id
 from durable.cli.options import (
     BusOption,
@@ -23,7 +24,10 @@ from durable.cli.output import Output, acknowledge
 from durable.codec import Schema
 
 _VALUE: Schema[JsonValue] = Schema.of(JsonValue)
-_Step = Annotated[str, typer.Argument(metavar="STEP", help="Its id, as `durable show` has it.")]
+_Step = Annotated[
+    str,
+    typer.Argument(metavar="STEP", help="Its id, as `durable show` has it.", autocompletion=completion.steps),
+]
 
 
 def skip_step(

@@ -12,6 +12,7 @@ import typer
 from rich.text import Text
 
 from durable.app import Durable
+from durable.cli import completion
 from durable.cli.connection import connect
 from durable.cli.listing import Listing, WatchOption
 from durable.cli.options import BusOption, NamespaceOption, OutputOption, QueueOption, StoreOption
@@ -20,7 +21,12 @@ from durable.duration import format_duration
 from durable.models import LimitInfo
 
 RuleArgument = Annotated[
-    str, typer.Argument(metavar="RULE", help="As `list` names it: report/concurrency, limit/openai, ...")
+    str,
+    typer.Argument(
+        metavar="RULE",
+        help="As `list` names it: report/concurrency, limit/openai, ...",
+        autocompletion=completion.rules,
+    ),
 ]
 
 _HEADERS = ("RULE", "KEY", "LIMIT", "HELD", "WAITING", "OLDEST", "WHO")

@@ -12,6 +12,7 @@ import typer
 from pydantic import JsonValue
 
 from durable.app import Durable
+from durable.cli import completion
 from durable.cli.application import CodeOption
 from durable.cli.connection import connect, connect_with_code, find_id
 from durable.cli.options import (
@@ -51,7 +52,11 @@ _MOST_SHOWN: Final = 20
 
 IdsArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="ID", help="Ids of executions, or as much of each as is unique."),
+    typer.Argument(
+        metavar="ID",
+        help="Ids of executions, or as much of each as is unique.",
+        autocompletion=completion.executions,
+    ),
 ]
 _Reason = Annotated[str, typer.Option(help="Kept with the execution.")]
 _Limit = Annotated[int | None, typer.Option(min=1, help="The most to act on, with filters.")]
@@ -261,7 +266,13 @@ def rerun(
     by: ByOption,
     executions: IdsArgument = None,
     from_step: Annotated[
-        str | None, typer.Option("--from-step", metavar="STEP", help="Copy what was recorded before it.")
+        str | None,
+        typer.Option(
+            "--from-step",
+            metavar="STEP",
+            help="Copy what was recorded before it.",
+            autocompletion=completion.steps,
+        ),
     ] = None,
     input: Annotated[str | None, typer.Option(metavar="JSON", help='Another input; "-" reads it.')] = None,
     app: CodeOption = None,

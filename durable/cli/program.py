@@ -16,6 +16,7 @@ from durable.cli import (
     acts,
     amend,
     check,
+    completion,
     dashboard,
     demo,
     describe,
@@ -95,6 +96,8 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command; its exit code. What went wrong is on stderr: a traceback only for a fault of ours."""
     for stream in (sys.stdout, sys.stderr):
         _never_fail_to_encode(stream)
+    if completion.is_asked():
+        return completion.answer(lambda: command(program).main([], prog_name="durable"))
     try:
         code: object = command(program).main(
             list(arguments) or ["--help"], prog_name="durable", standalone_mode=False

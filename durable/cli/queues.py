@@ -11,6 +11,7 @@ import typer
 from rich.text import Text
 
 from durable.app import Durable
+from durable.cli import completion
 from durable.cli.connection import connect
 from durable.cli.listing import Listing, WatchOption
 from durable.cli.options import BusOption, NamespaceOption, OutputOption, QueueOption, StoreOption
@@ -19,7 +20,10 @@ from durable.duration import format_duration
 from durable.models import QueueInfo
 from durable.names import check_own_name
 
-QueuesArgument = Annotated[list[str], typer.Argument(metavar="QUEUE...", help="Names of queues.")]
+QueuesArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="QUEUE...", help="Names of queues.", autocompletion=completion.queues),
+]
 
 _HEADERS = ("QUEUE", "READY", "HELD", "OLDEST", "STATE")
 

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from durable.app import Durable
 from durable.calendar import zone
+from durable.cli import completion
 from durable.cli.application import CodeOption
 from durable.cli.connection import connect, connect_with_code
 from durable.cli.listing import Listing, WatchOption
@@ -37,10 +38,19 @@ from durable.duration import format_duration
 from durable.handle import Handle
 from durable.models import Schedule
 
-ScheduleArgument = Annotated[str, typer.Argument(metavar="ID", help="The schedule's id.")]
-SchedulesArgument = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of schedules.")]
+ScheduleArgument = Annotated[
+    str,
+    typer.Argument(metavar="ID", help="The schedule's id.", autocompletion=completion.schedules),
+]
+SchedulesArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="ID...", help="Ids of schedules.", autocompletion=completion.schedules),
+]
 ZoneOption = Annotated[
-    str | None, typer.Option("--tz", metavar="ZONE", help="By default the schedule's own.")
+    str | None,
+    typer.Option(
+        "--tz", metavar="ZONE", help="By default the schedule's own.", autocompletion=completion.zones
+    ),
 ]
 
 _HEADERS = ("ID", "WORKFLOW", "WHEN", "NEXT", "LAST")

@@ -11,6 +11,7 @@ import typer
 from rich.text import Text
 
 from durable.app import Durable
+from durable.cli import completion
 from durable.cli.connection import connect
 from durable.cli.listing import Listing, WatchOption
 from durable.cli.options import BusOption, NamespaceOption, OutputOption, QueueOption, StoreOption
@@ -21,7 +22,12 @@ from durable.models import WorkerRecord
 from durable.names import check_name
 
 WorkersArgument = Annotated[
-    list[str], typer.Argument(metavar="ID...", help="Ids of workers, or as much of each as is unique.")
+    list[str],
+    typer.Argument(
+        metavar="ID...",
+        help="Ids of workers, or as much of each as is unique.",
+        autocompletion=completion.workers,
+    ),
 ]
 
 _HEADERS: Final = ("ID", "VERSION", "QUEUES", "SLOTS", "UP", "BEAT", "STATE", "WORK")

@@ -140,28 +140,3 @@ def test_a_reader_that_goes_away_is_no_error(sold: Sold) -> None:
     )
     os.close(writing)
     assert (ran.returncode, ran.stderr) == (0, b"")
-
-
-@pytest.mark.parametrize(
-    ("typed", "offered"),
-    [("durable sch", "schedules"), ("durable queues pa", "pause"), ("durable workers --wa", "--watch")],
-)
-def test_bash_completes_commands_and_options(tmp_path: Path, sold: Sold, typed: str, offered: str) -> None:
-    command = tmp_path / "durable"
-    command.write_text(f'#!/bin/sh\nexec {" ".join(sold.shell.command)} "$@"\n')
-    command.chmod(0o755)
-    script = f"""
-        eval "$(durable --show-completion bash)"
-        COMP_WORDS=({typed}); COMP_CWORD={len(typed.split()) - 1}
-        _durable_completion durable
-        echo "${{COMPREPLY[@]}}"
-    """
-    ran = subprocess.run(
-        ["bash", "-c", script],
-        env={**sold.shell.environment, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SHELL": "/bin/bash"},
-        cwd=sold.shell.directory,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran.stdout.split() == [offered], ran.stderr
