@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import cast
 
@@ -71,6 +72,13 @@ def check_key(key: str) -> str:
             "make it from an id of your own, such as 'order:42'",
         )
     return key
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The one of what is known that is spelled most alike, as a question with a space behind it, for the beginning of
+    a hint; nothing if none is."""
+    close = get_close_matches(name, [each for each in known if each != name], n=1)
+    return f"did you mean {close[0]!r}? " if close else ""
 
 
 def check_tags(tags: object) -> Mapping[str, str]:

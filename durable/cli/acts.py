@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from pydantic import JsonValue
 
-from durable.cli import completion
+from durable.cli import completion, known
 from durable.cli.application import CodeOption
 from durable.cli.connection import connect, connect_with_code, find_id
 from durable.cli.options import (
@@ -60,6 +60,8 @@ def signal(
             value = sent.schema.validate_json(data, "the payload")
             await durable.handle(found).signal(sent, value, key=key)
             acknowledge(output, found, f"sent {name} to {found}")
+            detail = await durable.operator.get_execution_detail(found)
+            known.doubt("signal", name, known.signals(detail))
 
     asyncio.run(run())
 

@@ -16,7 +16,7 @@ from rich.text import Text
 
 import durable as durable_package
 from durable.app import Durable
-from durable.cli import completion
+from durable.cli import completion, known
 from durable.cli.application import AppOption, find_application
 from durable.cli.exits import ExitCode
 from durable.cli.options import OutputOption
@@ -85,6 +85,8 @@ def check(
         verdicts: list[Verdict] = []
     else:
         verdicts = asyncio.run(_replayed(durable, histories, _statuses(status), workflow))
+        if not verdicts:
+            known.doubt("workflow", workflow, {each.name for each in durable.workflows()})
     match output:
         case Output.TABLE:
             _print(findings, verdicts, is_replay=not lint)

@@ -146,8 +146,7 @@ async def _signals(durable: Durable, context: typer.Context, incomplete: str) ->
     if given is None:
         return []
     detail = await durable.operator.get_execution_detail(await find_id(durable, given))
-    waits = [wait for wait in detail.waits if wait.kind == "wait_for_signal"]
-    return [(name, wait.id) for wait in waits for name in wait.name.split(",")]
+    return list(known.signals(detail).items())
 
 
 def _workflows_of(durable: Durable, context: typer.Context) -> Offers:

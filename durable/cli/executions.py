@@ -12,6 +12,7 @@ import typer
 from rich.text import Text
 
 from durable.app import Durable
+from durable.cli import known
 from durable.cli.connection import connect
 from durable.cli.options import (
     BusOption,
@@ -90,6 +91,8 @@ def list_(
     async def run() -> None:
         async with connect(store, namespace, queue, bus) as durable:
             found = await page(durable)
+            if workflow is not None and not found.items:
+                known.doubt("workflow", workflow, await known.workflows(durable))
             if watch:
                 await _watch(durable, page, found, output)
             else:
@@ -148,12 +151,12 @@ async def _watch(
                     live.update(Text("\n").join(lines), refresh=True)
                     await asyncio.sleep(_WATCH_SECONDS)
                     found = await page(durable)
-        known: dict[str, Execution] = {}
+        shown: dict[str, Execution] = {}
         while True:
             for execution in reversed(found.items):
-                if known.get(execution.id) != execution:
+                if shown.get(execution.id) != execution:
                     _print_change(execution, output)
-            known = {execution.id: execution for execution in found.items}
+            shown = {execution.id: execution for execution in found.items}
             await asyncio.sleep(_WATCH_SECONDS)
             found = await page(durable)
     except asyncio.CancelledError:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from durable.app import Durable
+from durable.cli.output import clean, error_console
+from durable.models import ExecutionDetail
+from durable.names import did_you_mean
 
 _NEWEST: Final = 200
 """Executions that are looked at for the names of workflows."""
@@ -38,7 +42,22 @@ async def workers(durable: Durable) -> set[str]:
     return {worker.id for worker in await durable.operator.workers()}
 
 
+def signals(detail: ExecutionDetail) -> dict[str, str]:
+    """Those for which an execution waits, each with the step that does."""
+    waits = [wait for wait in detail.waits if wait.kind == "wait_for_signal"]
+    return {name: wait.id for wait in waits for name in wait.name.split(",")}
+
+
 async def rules(durable: Durable) -> set[str]:
     """Of limits at which somebody holds a slot or waits, and of those that were set."""
     held = await durable.operator.held_limits(limit=_RULES)
     return {each.rule for each in held} | set(await durable.operator.limits())
+
+
+def doubt(what: str, name: str | None, known: Iterable[str]) -> None:
+    """Say on stderr that a name may be mistyped, where one is allowed that nothing has yet."""
+    names = set(known)
+    if name is None or name in names:
+        return
+    if meant := did_you_mean(name, names).strip():
+        error_console().print(clean(f"hint: no {what} {name!r} is known here; {meant}"))

@@ -12,7 +12,7 @@ import typer
 from rich.text import Text
 
 from durable.app import Durable
-from durable.cli import completion
+from durable.cli import completion, known
 from durable.cli.connection import connect
 from durable.cli.listing import Listing, WatchOption
 from durable.cli.options import BusOption, NamespaceOption, OutputOption, QueueOption, StoreOption
@@ -111,10 +111,12 @@ def _change(
 ) -> None:
     async def run() -> None:
         async with connect(store, namespace, queue, bus) as durable:
+            there = await known.rules(durable)
             await durable.operator.set_limit(rule, limit)
+            acknowledge(output, rule, done)
+            known.doubt("rule", rule, there)
 
     asyncio.run(run())
-    acknowledge(output, rule, done)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import typer
 from pydantic import JsonValue
 
 from durable.app import Durable
-from durable.cli import completion
+from durable.cli import completion, known
 from durable.cli.application import CodeOption
 from durable.cli.connection import connect, connect_with_code, find_id
 from durable.cli.options import (
@@ -365,6 +365,8 @@ class _Act:
 
     async def _bulk(self, durable: Durable) -> None:
         report = await self.filters.bulk(durable, self.verb, reason=self.reason, dry_run=True, by=self.by)
+        if self.filters.workflow is not None and not report.done:
+            known.doubt("workflow", self.filters.workflow, await known.workflows(durable))
         if not self.dry_run and report.done:
             if not self.yes:
                 self._ask(report)

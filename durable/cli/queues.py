@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from durable.app import Durable
-from durable.cli import completion
+from durable.cli import completion, known
 from durable.cli.connection import connect
 from durable.cli.listing import Listing, WatchOption
 from durable.cli.options import BusOption, NamespaceOption, OutputOption, QueueOption, StoreOption
@@ -103,12 +103,14 @@ def _set(
 
     async def run() -> None:
         async with connect(store, namespace, queue, bus) as durable:
+            there = await known.queues(durable)
             for name in names:
                 if paused:
                     await durable.operator.pause_queue(name)
                 else:
                     await durable.operator.resume_queue(name)
                 acknowledge(output, name, f"{'paused' if paused else 'resumed'} {name}")
+                known.doubt("queue", name, there)
 
     asyncio.run(run())
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from durable.app import Durable
-from durable.cli import completion
+from durable.cli import completion, known
 from durable.cli.application import AppOption, find_application, is_reference
 from durable.cli.exits import ExitCode, tell
 from durable.cli.options import OutputOption, parse_instant, parse_tags, read_json
@@ -85,6 +85,7 @@ def start(
             handle: Handle[Any] = await durable.start(
                 workflow, value, key=key, delay=delay, at=begin_at, priority=priority, queue=queue, tags=tags
             )
+            known.doubt("queue", queue, {each.queue for each in durable.workflows()})
             if not handle.created:
                 error_console().print(f"{handle.id} had been started with that key")
             if not wait:

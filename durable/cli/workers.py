@@ -103,7 +103,7 @@ def _find(alive: Sequence[str], given: str) -> str:
     check_name(given, "the id of a worker")
     found = [given] if given in alive else [id for id in alive if id.startswith(given)]
     if not found:
-        raise WorkerNotFound(given)
+        raise WorkerNotFound(given, alive)
     if len(found) > 1:
         raise InvalidInput(
             f"{given!r} begins the ids of several workers", f"write more of it: {', '.join(found)}"

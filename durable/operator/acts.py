@@ -270,7 +270,7 @@ class Acts(Questions):
         check_name(worker_id, "the id of a worker")
         live = await self._store.live()
         if worker_id not in live.workers:
-            raise WorkerNotFound(worker_id)
+            raise WorkerNotFound(worker_id, live.workers)
         await self._store.pause_queue(drain_mark(worker_id), True)
         alive = {drain_mark(id) for id in live.workers}
         for name in await self._store.paused_queues():

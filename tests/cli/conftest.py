@@ -26,7 +26,11 @@ from typing import IO, Any, TextIO, final
 import pytest
 
 from durable import Durable, ExecutionStatus
+from durable.backends import backend_for
 from durable.cli import program
+from durable.clock import SystemClock
+from durable.presence import Presence
+from tests.cli import shop
 from tests.support import reaches
 
 ROOT = Path(__file__).parents[2]
@@ -153,6 +157,19 @@ class Shell:
                 pass
 
         asyncio.run(enter())
+
+    async def beat(self, worker: str) -> None:
+        """Let there be a worker that would take whatever is ready, and takes nothing."""
+        backend = backend_for(self.url)
+        assert backend.open_store is not None
+        store = backend.open_store(self.url, namespace=self.namespace, clock=SystemClock())
+        known = [f"{workflow.name}@{workflow.version}" for workflow in shop.durable.definitions()]
+        about = Presence("1", "host", 1, queues=["default", "email"], workflows=known, slots=10)
+        await store.open()
+        try:
+            await asyncio.to_thread(store.beat, worker, ttl_ms=3_600_000, info=about.pack())
+        finally:
+            await store.close()
 
     def start(self, *arguments: str) -> str:
         return self.run("start", *arguments).out.strip()
@@ -344,4 +361,20 @@ def sold(tmp_path_factory: pytest.TempPathFactory) -> Sold:
             shell.until(ended)
         for parked in (sold.diverged, sold.unstorable):
             shell.until(parked, "parked")
+    return sold
+
+
+@pytest.fixture(scope="module")
+def planned(sold: Sold) -> Sold:
+    """With a worker, schedules, a queue that is paused and a limit that was set."""
+
+    async def plan() -> None:
+        async with Durable([shop.send_email], store=sold.shell.url, worker=False) as durable:
+            for id in ("nightly", "a:hourly"):
+                await durable.ensure_schedule(shop.send_email, id=id, cron="0 3 * * *")
+            await durable.operator.pause_queue("email")
+            await durable.operator.set_limit("report/concurrency", 3)
+        await sold.shell.beat("host:1:abc")
+
+    asyncio.run(plan())
     return sold

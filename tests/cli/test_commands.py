@@ -15,9 +15,6 @@ import pytest
 from rich.cells import cell_len
 
 from durable import Durable, Handle
-from durable.backends import backend_for
-from durable.clock import SystemClock
-from durable.presence import Presence
 from tests.brokers.fixtures import fresh_namespace
 from tests.brokers.run import Run
 from tests.cli import shop
@@ -144,21 +141,7 @@ class Store:
             "{paused}": [handle.id for handle in paused],
             "{schedule}": schedules[1:],
         }
-        await self._beat()
-
-    async def _beat(self) -> None:
-        """Let there be a worker that would take whatever is ready, and takes nothing."""
-        backend = backend_for(self.shell.url)
-        assert backend.open_store is not None
-        store = backend.open_store(self.shell.url, namespace=self.shell.namespace, clock=SystemClock())
-        known = [f"{workflow.name}@{workflow.version}" for workflow in shop.durable.definitions()]
-        queues = ["default", "email"]
-        await store.open()
-        try:
-            about = Presence("1", "host", 1, queues=queues, workflows=known, slots=10, lease_ms=1000)
-            await asyncio.to_thread(store.beat, "host:1:abc", ttl_ms=3_600_000, info=about.pack())
-        finally:
-            await store.close()
+        await self.shell.beat("host:1:abc")
 
     def _durable(self, *, worker: bool) -> Durable:
         known = shop.durable.definitions()

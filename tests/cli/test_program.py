@@ -140,3 +140,50 @@ def test_a_reader_that_goes_away_is_no_error(sold: Sold) -> None:
     )
     os.close(writing)
     assert (ran.returncode, ran.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["list", "--status", "faild"], "'failed'"),
+        (["start", "flaki"], "'flaky'"),
+        (["start", "--app", "app:durabel", "flaky"], "'durable'"),
+        (["describe", "flaki"], "'flaky'"),
+        (["skip-step", "{waiting}", "chrage"], "'charge'"),
+        (["schedules", "show", "nigthly"], "'nightly'? `durable schedules list` names"),
+        (["schedules", "remove", "nigthly"], "'nightly'"),
+        (["workers", "drain", "hots:1:abc"], "'host:1:abc'? `durable workers` names"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_name_that_nothing_has_is_answered_with_the_closest(
+    planned: Sold, arguments: list[str], meant: str
+) -> None:
+    words = [argument.format(waiting=planned.waiting) for argument in arguments]
+    refused = planned.shell.refused(*words, code=3 if words[0] in ("schedules", "workers") else 2)
+    assert f"did you mean {meant}" in refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["list", "--workflow", "fulfl"], "no workflow 'fulfl' is known here; did you mean 'fulfil'?"),
+        (["cancel", "--workflow", "fulfl", "--yes"], "did you mean 'fulfil'?"),
+        (["check", "--workflow", "fulfl"], "did you mean 'fulfil'?"),
+        (["queues", "resume", "emial"], "no queue 'emial' is known here; did you mean 'email'?"),
+        (["limits", "unset", "reprot/concurrency"], "did you mean 'report/concurrency'?"),
+        (["signal", "{waiting}", "aproved"], "did you mean 'approved'?"),
+        (["start", "slow", "1", "--delay", "1d", "--queue", "emial"], "did you mean 'email'?"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_new_name_that_is_like_one_in_use_is_allowed_and_doubted(
+    planned: Sold, arguments: list[str], meant: str
+) -> None:
+    words = [argument.format(waiting=planned.waiting) for argument in arguments]
+    assert meant in planned.shell.run(*words).err
+
+
+@pytest.mark.parametrize("name", ["fulfil", "zzz"])
+def test_a_name_that_is_in_use_or_like_none_is_not_doubted(planned: Sold, name: str) -> None:
+    assert planned.shell.run("list", "--workflow", name, "--status", "running").err == ""
