@@ -21,7 +21,7 @@ import typer
 from durable.app import Durable
 from durable.cli import known
 from durable.cli.application import find_application, is_reference
-from durable.cli.connection import connect, find_id
+from durable.cli.connection import Connection, find_id
 from durable.models import ExecutionStatus, StepRecord
 from durable.operator import APPLIES_TO
 
@@ -42,7 +42,7 @@ def _from_store(
 
     async def ask(context: typer.Context, incomplete: str) -> Offers:
         given = context.params
-        client = connect(given.get("store"), given.get("namespace") or "default", None, None)
+        client = Connection(store=given.get("store"), namespace=given.get("namespace") or "default").client()
         async with asyncio.timeout(_PATIENCE_S), client as durable:
             return list(await find(durable, context, incomplete))
 

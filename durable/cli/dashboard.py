@@ -14,8 +14,8 @@ from typing_extensions import override
 
 from durable.app import Durable
 from durable.cli.application import CodeOption
-from durable.cli.connection import connect_with_code
-from durable.cli.options import BusOption, NamespaceOption, QueueOption, StoreOption
+from durable.cli.connection import Connection
+from durable.cli.grouping import grouped
 from durable.cli.output import clean, console
 from durable.cli.process import run_process
 from durable.errors import ConfigurationError
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 _STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 
 
+@grouped
 def dashboard(
+    *,
     app: CodeOption = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8700,
@@ -48,10 +50,7 @@ def dashboard(
             help='In "prod", what hurts is confirmed by typing a name.',
         ),
     ] = "dev",
-    store: StoreOption = None,
-    namespace: NamespaceOption = "default",
-    queue: QueueOption = None,
-    bus: BusOption = None,
+    connection: Connection,
 ) -> None:
     """Show executions in a browser, as they run, and let them be approved, mended and cancelled there.
 
@@ -75,7 +74,7 @@ def dashboard(
             f"{host} can be reached from elsewhere, and nobody would be asked for a token",
             "set DURABLE_DASHBOARD_TOKEN, or listen on 127.0.0.1",
         )
-    durable = connect_with_code(app, store, namespace, queue, bus)
+    durable = connection.client_with(app)
     web = application(durable, auth=token, readonly=readonly, environment=environment)
     run_process(_serve(durable, web, _listening(host, port)))
 

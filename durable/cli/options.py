@@ -14,31 +14,6 @@ from durable.cli.output import Output
 from durable.duration import to_timedelta
 from durable.errors import InvalidInput
 
-StoreOption = Annotated[
-    str | None,
-    typer.Option(
-        "--store", "-s", envvar="DURABLE_STORE_URL", metavar="URL", help="Where the executions are."
-    ),
-]
-NamespaceOption = Annotated[
-    str,
-    typer.Option("--namespace", "-n", envvar="DURABLE_NAMESPACE", metavar="NAME", help="And which of them."),
-]
-QueueOption = Annotated[
-    str | None,
-    typer.Option(
-        "--queue",
-        envvar="DURABLE_QUEUE_URL",
-        metavar="URL",
-        help="The broker, if there is one beside the store.",
-    ),
-]
-BusOption = Annotated[
-    str | None,
-    typer.Option(
-        "--bus", envvar="DURABLE_BUS_URL", metavar="URL", help="The event bus, if it is not the store's own."
-    ),
-]
 OutputOption = Annotated[
     Output, typer.Option("--output", "-o", help="A table for people, JSON for programs, or ids alone.")
 ]

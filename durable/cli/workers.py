@@ -12,9 +12,10 @@ from rich.text import Text
 
 from durable.app import Durable
 from durable.cli import completion
-from durable.cli.connection import connect
+from durable.cli.connection import Connection
+from durable.cli.grouping import grouped
 from durable.cli.listing import Listing, WatchOption
-from durable.cli.options import BusOption, NamespaceOption, OutputOption, QueueOption, StoreOption
+from durable.cli.options import OutputOption
 from durable.cli.output import Output, acknowledge, table
 from durable.duration import format_duration
 from durable.errors import InvalidInput, WorkerNotFound
@@ -39,14 +40,13 @@ workers = typer.Typer(
 
 
 @workers.callback()
+@grouped
 def list_(
+    *,
     context: typer.Context,
     watch: WatchOption = False,
     output: OutputOption = Output.TABLE,
-    store: StoreOption = None,
-    namespace: NamespaceOption = "default",
-    queue: QueueOption = None,
-    bus: BusOption = None,
+    connection: Connection,
 ) -> None:
     """List the workers that are alive, each as it was at its last BEAT: five times in the length of its lease.
 
@@ -62,17 +62,16 @@ def list_(
     if context.invoked_subcommand is not None:
         return
     listing = Listing(_read, _lines, lambda found: [each.id for each in found])
-    listing.print(connect(store, namespace, queue, bus), output, watch=watch)
+    listing.print(connection.client(), output, watch=watch)
 
 
 @workers.command("drain")
+@grouped
 def drain(
+    *,
     ids: WorkersArgument,
     output: OutputOption = Output.TABLE,
-    store: StoreOption = None,
-    namespace: NamespaceOption = "default",
-    queue: QueueOption = None,
-    bus: BusOption = None,
+    connection: Connection,
 ) -> None:
     """Let workers take nothing new. They know within a sweep; `durable worker` then ends, as after a SIGTERM.
 
@@ -85,7 +84,7 @@ def drain(
     """
 
     async def run() -> None:
-        async with connect(store, namespace, queue, bus) as durable:
+        async with connection.client() as durable:
             alive = [worker.id for worker in await durable.operator.workers()]
             for id in [_find(alive, given) for given in ids]:
                 await durable.operator.drain_worker(id)
