@@ -1,4 +1,4 @@
-"""`durable cancel | retry | rerun | pause | resume | force-fail`: on executions that are named, or that match."""
+"""`durable cancel | rollback | retry | rerun | pause | resume | force-fail`: on executions, named or filtered."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ _DOING: Final = {
     "pause": "pausing",
     "resume": "resuming",
     "force_fail": "failing",
+    "rollback": "rolling back",
 }
 _MOST_SHOWN: Final = 20
 
@@ -133,6 +134,7 @@ class Act:
             "pause": lambda: operator.pause(id, by=self.by),
             "resume": lambda: operator.resume(id, by=self.by),
             "force_fail": lambda: operator.force_fail(id, reason, by=self.by),
+            "rollback": lambda: operator.rollback(id, reason, by=self.by),
         }
         if self.dry_run:
             check(id, verb, (await durable.status(id)).status)
@@ -245,6 +247,19 @@ def force_fail(*, reason: ReasonOption = "", act: Act) -> None:
       durable force-fail 7f3 --reason "the account is gone"
     """
     act.run("force_fail", reason=reason)
+
+
+@grouped
+def rollback(*, reason: ReasonOption = "", act: Act) -> None:
+    """Undo what executions have completed, newest first, whatever their workflows say. Those that go on end there as
+    cancelled; those that failed or were cancelled keep their end.
+
+    \b
+    Examples:
+      durable rollback 7f3 --reason "they stay at home"
+      durable rollback --workflow book_trip --status failed --dry-run
+    """
+    act.run("rollback", reason=reason)
 
 
 @grouped

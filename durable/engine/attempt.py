@@ -450,10 +450,10 @@ class Attempt:
         raise AssertionError("it is closed there")
 
     async def needs_repair(self, error: DurableError, step_id: str | None = None) -> NoReturn:
-        """Park the execution until somebody mends it; one that was to end anyway ends."""
+        """Park the execution until somebody mends it; one that was to end anyway ends, unless it is rolled back."""
         if self.host.onlooker is not None:
             self.host.onlooker.refused(error)
-        elif self.ending is not None:
+        elif self.ending is not None and END not in self.journal.history:
             log.error("execution %s of %s ends unmended: %s", self.row.id, self.row.workflow, error)
             await self.stop(self.ending.close())
         else:

@@ -14,12 +14,13 @@ from durable.engine.operator_acts import (
     RESUME,
     RETRY,
     RETRY_ROLLBACK,
+    ROLLBACK,
     SKIP_STEP,
     SKIPPED,
     pack_act,
 )
 from durable.engine.reruns import Rerun, no_such_step, repeated
-from durable.engine.transitions import PAUSED
+from durable.engine.transitions import END, PAUSED
 from durable.errors import InvalidInput, WorkerNotFound, WrongStatus
 from durable.handle import Handle
 from durable.models import ExecutionStatus
@@ -46,6 +47,7 @@ _AMENDABLE: Final = (*_GOING, ExecutionStatus.FAILED, ExecutionStatus.COMPENSATI
 APPLIES_TO: Final[Mapping[str, Sequence[ExecutionStatus]]] = {
     RETRY: (ExecutionStatus.FAILED, ExecutionStatus.PARKED),
     RETRY_ROLLBACK: (ExecutionStatus.COMPENSATION_FAILED,),
+    ROLLBACK: (*_GOING, ExecutionStatus.FAILED, ExecutionStatus.CANCELLED),
     FORCE_FAIL: _GOING,
     SKIP_STEP: _AMENDABLE,
     EDIT_STEP: _AMENDABLE,
@@ -67,6 +69,26 @@ class Acts(Questions):
     async def retry_rollback(self, execution_id: str, *, by: str = "") -> None:
         """Go on with the rollback of an execution whose compensation failed, from the one that failed."""
         await self._act(await self._row(execution_id), RETRY_ROLLBACK, by)
+
+    async def rollback(self, execution_id: str, reason: str = "", *, by: str = "") -> None:
+        """Undo what an execution has completed, newest first, whatever its workflow says of `rollback=`. One that goes
+        on, in whatever way, ends as cancelled with this reason: its body comes to where it was, steps that run are
+        cancelled, and nothing but compensations begins there any more. One that failed or was cancelled keeps its end,
+        which is told again to whoever is told of it. A parked one whose code does not fit stays parked, and is rolled
+        back once it is mended and retried. A compensation that fails stops it, as always: `retry_rollback` goes on.
+
+        Raises:
+            InvalidInput: it has ended, and was rolled back.
+        """
+        row, history = await self._row_and_history(execution_id)
+        _check_status(row, ROLLBACK)
+        if row.status.final and END in history:
+            raise InvalidInput(
+                f"execution {execution_id} was rolled back when it ended",
+                "rerun it, if it is to happen again",
+            )
+        error = row.error if row.status.final and row.error else b""
+        await self._act(row, ROLLBACK, by, {"reason": reason}, error)
 
     async def force_fail(self, execution_id: str, reason: str, *, by: str = "") -> None:
         """End an execution as failed, whatever it is doing, with this reason. No compensation runs."""

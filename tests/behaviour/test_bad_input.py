@@ -199,6 +199,7 @@ async def test_ids_that_nobody_has_are_not_found(world: World) -> None:
         lambda: node.operator.get_execution_detail("nobody"),
         lambda: node.operator.retry("nobody"),
         lambda: node.operator.force_fail("nobody", "why"),
+        lambda: node.operator.rollback("nobody"),
         lambda: node.operator.explain("nobody"),
     ):
         with pytest.raises(ExecutionNotFound, match="nobody"):

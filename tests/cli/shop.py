@@ -29,6 +29,21 @@ def ship(order: Order) -> str:
     return f"parcel-{order.id}"
 
 
+@step
+async def book() -> str:
+    return "room 7"
+
+
+@book.undo
+async def unbook(room: str) -> None: ...
+
+
+@workflow
+async def booking(ctx: Context) -> None:
+    await ctx.step(book)
+    await ctx.wait_for_signal(Approved)
+
+
 @workflow
 async def fulfil(ctx: Context, order: Order) -> str:
     await ctx.step(charge, order)
@@ -132,6 +147,7 @@ async def logging_one(ctx: Context) -> None:
 durable = Durable(
     [
         flaky,
+        booking,
         fulfil,
         echo,
         declined,

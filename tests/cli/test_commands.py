@@ -59,6 +59,7 @@ TABLE: Final = {
     "signal": Row(["{waiting}", "noticed", '"ada"']),
     "send": Row(["paid", '{"cents": 700}']),
     "cancel": Row(["{waiting}"]),
+    "rollback": Row(["{waiting}"]),
     "retry": Row(["{failed}"]),
     "rerun": Row(["{ended}"]),
     "pause": Row(["{waiting}"]),
@@ -121,7 +122,7 @@ class Store:
             order = shop.Order("7", 700)
             ended = await durable.start(shop.echo, order)
             failed = [await durable.start(shop.fixable) for _ in range(2 * uses)]
-            waiting = [await durable.start(shop.fulfil, order) for _ in range(7 * uses)]
+            waiting = [await durable.start(shop.fulfil, order) for _ in range(8 * uses)]
             started: list[Handle[Any]] = [ended, *failed]
             for handle in started:
                 await ends(handle)
