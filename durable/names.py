@@ -15,6 +15,7 @@ _NAMESPACE = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _LONGEST_NAME = 200
 _LONGEST_KEY = 512
 _MOST_TAGS, _LONGEST_TAG = 50, 200
+_LONGEST_ACTOR = 200
 _GREATEST_PRIORITY = 2**31 - 1
 _RESERVED = ("__", "rollback:", "#")
 
@@ -72,6 +73,20 @@ def check_key(key: str) -> str:
             "make it from an id of your own, such as 'order:42'",
         )
     return key
+
+
+def check_actor(by: str) -> str:
+    """The name itself of who does something, which may be empty.
+
+    Raises:
+        InvalidInput: it is not up to 200 printable characters.
+    """
+    if not (_is_text(by) and len(by) <= _LONGEST_ACTOR and by.isprintable()):
+        raise InvalidInput(
+            f"by must be up to {_LONGEST_ACTOR} printable characters, not {shown(by)}",
+            "say who it is, such as by='ada'",
+        )
+    return by
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -128,7 +128,7 @@ def _roll_back(
         return Effect() if before == ExecutionStatus.PARKED else None  # it is rolled back already
     if error and details.get("attempt") != journal.row.attempt:
         return None  # it had ended, and somebody else has retried it
-    status = ExecutionStatus(before) if error else ExecutionStatus.CANCELLED
+    status = ExecutionStatus(str(before)) if error else ExecutionStatus.CANCELLED
     error = error or cancel_data(str(details.get("reason", "")), str(details.get("by", "")))
     if PAUSED in journal.history:
         journal.forget([PAUSED])

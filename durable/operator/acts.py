@@ -20,11 +20,11 @@ from durable.engine.operator_acts import (
     pack_act,
 )
 from durable.engine.reruns import Rerun, no_such_step, repeated
-from durable.engine.transitions import END, PAUSED
+from durable.engine.transitions import END, PAUSED, kept
 from durable.errors import InvalidInput, WorkerNotFound, WrongStatus
 from durable.handle import Handle
 from durable.models import ExecutionStatus
-from durable.names import check_key, check_name, check_own_name
+from durable.names import check_actor, check_key, check_name, check_own_name
 from durable.operator.questions import Questions, Statuses, statuses
 from durable.presence import drain_mark, is_mark
 from durable.protocols import (
@@ -88,11 +88,11 @@ class Acts(Questions):
                 "rerun it, if it is to happen again",
             )
         error = row.error if row.status.final and row.error else b""
-        await self._act(row, ROLLBACK, by, {"reason": reason}, error)
+        await self._act(row, ROLLBACK, by, {"reason": kept(reason)}, error)
 
     async def force_fail(self, execution_id: str, reason: str, *, by: str = "") -> None:
         """End an execution as failed, whatever it is doing, with this reason. No compensation runs."""
-        await self._act(await self._row(execution_id), FORCE_FAIL, by, {"reason": reason})
+        await self._act(await self._row(execution_id), FORCE_FAIL, by, {"reason": kept(reason)})
 
     async def cancel(self, execution_id: str, reason: str = "", *, by: str = "") -> None:
         """Ask an execution to end as cancelled, as `Durable.cancel` does, with who did it; one that has ended is left
@@ -194,6 +194,7 @@ class Acts(Questions):
             KeyConflict: the key is that of an execution with another input.
         """
         checked_key = None if key is None else check_key(key)
+        check_actor(by)
         row, history = await self._row_and_history(execution_id)
         workflow = self._registry.get(row.workflow, row.version)
         data = None if input is ... else b""
@@ -312,6 +313,7 @@ class Acts(Questions):
         applies: bool | None = None,
     ) -> None:
         """Post it. `applies`: whether it does, where the status alone does not tell."""
+        check_actor(by)
         if not (row.status in APPLIES_TO[verb] if applies is None else applies):
             raise WrongStatus(row.id, verb, row.status)
         about: dict[str, object] = {**(details or {}), "by": by, "from": row.status, "attempt": row.attempt}

@@ -19,7 +19,8 @@ _AT_ONCE: Final = 50
 @final
 class Operator(Acts):
     """Every verb takes an execution's id and raises `ExecutionNotFound` when there is none, `WrongStatus` when the verb
-    does not apply to where the execution is. What it does is stored when it returns, with who did it (`by`)."""
+    does not apply to where the execution is. What it does is stored when it returns, with who did it (`by`, up to 200
+    printable characters)."""
 
     async def bulk(
         self,
