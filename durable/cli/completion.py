@@ -30,7 +30,7 @@ Offers = list[tuple[str, str]]
 Complete = Callable[[typer.Context, str], Offers]
 
 _ASKED: Final = "_DURABLE_COMPLETE"
-_PATIENCE_S: Final = 1.0
+PATIENCE_S = 1.0
 _MOST: Final = 20
 _BREAKS: Final = re.compile("[:=]+")
 
@@ -43,7 +43,7 @@ def _from_store(
     async def ask(context: typer.Context, incomplete: str) -> Offers:
         given = context.params
         client = Connection(store=given.get("store"), namespace=given.get("namespace") or "default").client()
-        async with asyncio.timeout(_PATIENCE_S), client as durable:
+        async with asyncio.timeout(PATIENCE_S), client as durable:
             return list(await find(durable, context, incomplete))
 
     def complete(context: typer.Context, incomplete: str) -> Offers:
