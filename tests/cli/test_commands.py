@@ -83,7 +83,9 @@ TABLE: Final = {
     "limits unset": Row(["report/concurrency"]),
     "workers": Row(is_table=True),
     "workers drain": Row(["host:1"]),
-    "check": Row(["app:durable"], is_table=True, is_whole=True, adds="0 of them must not"),
+    "check": Row(
+        ["app:durable", "--status", "completed"], is_table=True, is_whole=True, adds="0 of them must not"
+    ),
     "describe": Row(["app:durable", "fulfil"], is_shared=False),
     "export": Row(["{ended}"]),
     "prune": Row(["--older-than", "1d", "--yes"]),
