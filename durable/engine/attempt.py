@@ -561,6 +561,9 @@ class Attempt:
         return answer
 
     def _tell_failure(self, end: Close) -> None:
+        marker = self.journal.history.get(END)
+        if marker is not None and marker.attempts > 1 and end.status == marker.name:
+            return  # it failed before, and an operator has had it rolled back since
         start = failure_start(self.workflow, self.row, self.journal.ver, end)
         if start is not None:
             self.journal.send(Start(started_within(start.spec, self.host.telemetry)))

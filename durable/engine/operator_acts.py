@@ -132,7 +132,8 @@ def _roll_back(
     error = error or cancel_data(str(details.get("reason", "")), str(details.get("by", "")))
     if PAUSED in journal.history:
         journal.forget([PAUSED])
-    journal.record(END, "end", status, CheckpointStatus.OPEN, error, started_at=journal.now)
+    ends = 1 if status is ExecutionStatus.CANCELLED else 2  # a failure was told when it failed
+    journal.record(END, "end", status, CheckpointStatus.OPEN, error, attempts=ends, started_at=journal.now)
     # A compensation that runs, by the body's own rollback, shall not run again.
     return Effect(gently=any(step.kind == "rollback" for step in running.values()), amends=True)
 

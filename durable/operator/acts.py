@@ -74,7 +74,7 @@ class Acts(Questions):
         """Undo what an execution has completed, newest first, whatever its workflow says of `rollback=`. One that goes
         on, in whatever way, ends as cancelled with this reason: its body comes to where it was, steps that run are
         cancelled, and nothing but compensations begins there any more. One that failed or was cancelled keeps its end,
-        which is told again to whoever is told of it. A parked one whose code does not fit stays parked, and is rolled
+        and `on_failure=` is not told again. A parked one whose code does not fit stays parked, and is rolled
         back once it is mended and retried. A compensation that fails stops it, as always: `retry_rollback` goes on.
 
         Raises:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from durable import Context, Durable, Handle, InvalidInput, WrongStatus, step, workflow
+from durable import Context, Durable, Failure, Handle, InvalidInput, WrongStatus, step, workflow
 from durable.testing import DurableEnv, crash_everywhere
 from durable.workflow import AnyWorkflow
 from tests.behaviour.test_compensation import Go, Ledger, is_over
@@ -106,6 +106,36 @@ async def test_what_ended_without_a_rollback_can_be_rolled_back_once(
     with pytest.raises(InvalidInput, match="was rolled back"):
         await node.operator.rollback(handle.id)
     assert ledger.lines == UNDONE
+
+
+@pytest.mark.parametrize("is_broken", [False, True])
+async def test_a_failure_that_is_rolled_back_is_told_once_and_a_compensation_that_fails_then_as_well(
+    one_index_world: World, ledger: Ledger, is_broken: bool
+) -> None:
+    told: list[str] = []
+
+    @workflow
+    async def mourn(ctx: Context, failure: Failure) -> None:
+        told.append(failure.message)
+
+    @workflow(retry=1, on_failure=mourn)
+    async def order(ctx: Context) -> None:
+        await ledger.call(ctx, "a")
+        raise ConnectionError("no route")
+
+    if is_broken:
+        ledger.broken.add("a")
+    node = await one_index_world.node(order, mourn)
+    handle = await node.start(order)
+    await until(lambda: told == ["no route"])
+    await node.operator.rollback(handle.id)
+    await until(lambda: len(ledger.lines) == 2)
+    ended = await ends(handle)
+    if is_broken:
+        await until(lambda: told == ["no route", "a"])
+    else:
+        assert ended.status == "failed"
+        assert len((await node.operator.list_executions(workflow="mourn")).items) == 1
 
 
 async def test_a_rollback_that_an_operator_asks_for_stops_at_what_cannot_be_undone(
