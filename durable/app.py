@@ -584,9 +584,9 @@ class Durable:
             [(one[0], one[1], one[2] if len(one) > 2 else None) for one in events]
         )
 
-    async def cancel(self, execution_id: str, reason: str = "") -> None:
+    async def cancel(self, execution_id: str, reason: str = "", *, by: str = "") -> None:
         """Ask an execution to end as cancelled. See `Handle.cancel`."""
-        await Handle[object](self._running(), execution_id).cancel(reason)
+        await Handle[object](self._running(), execution_id).cancel(reason, by=by)
 
     async def status(self, execution_id: str) -> Execution:
         """Where an execution is now.

@@ -30,7 +30,7 @@ from durable.flow_control import merged
 from durable.handle import Handle
 from durable.ids import Ids
 from durable.models import ErrorRecord, Execution, ExecutionStatus, Receipt
-from durable.names import check_name
+from durable.names import check_actor, check_name
 from durable.protocols import (
     Close,
     Created,
@@ -268,7 +268,7 @@ class Client:
             raise ExecutionClosed(execution_id, (await self._row(execution_id)).status)
 
     async def cancel(self, execution_id: str, reason: str, *, by: str = "") -> None:
-        data = cancel_data(reason, by)
+        data = cancel_data(reason, check_actor(by))
         message = Message(self._ids.nonce(), MessageKind.CANCEL, "cancel", data, Reach.BLOCKED)
         await self.post(execution_id, message)
 

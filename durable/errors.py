@@ -15,7 +15,6 @@ below a plain traceback. `args` is plain JSON, and `type(error)(*error.args)` is
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
 from json import loads
 from typing import TypeVar, cast
 
@@ -23,6 +22,7 @@ from pydantic_core import to_json
 
 from durable._error import DurableError as DurableError, InvalidInput as InvalidInput, shown as shown  # noqa: PLC0414 exported
 from durable.duration import Duration, format_duration, to_timedelta
+from durable.names import did_you_mean
 
 MAX_DETAILS_BYTES = 64 * 1024
 _PREVIEW_CHARS = 8 * 1024  # so that the preview, encoded again, stays below the maximum
@@ -252,8 +252,7 @@ class UnknownWorkflow(DurableError):
     def _suggestion(self) -> str:
         if not self.registered:
             return "nothing is registered: pass Durable(workflows=[...])"
-        close = get_close_matches(self.workflow, self.registered, n=1)
-        question = f"did you mean {close[0]!r}? " if close and close[0] != self.workflow else ""
+        question = did_you_mean(self.workflow, self.registered)
         return f"{question}registered: {_some(self.registered)}; add it to Durable(workflows=[...])"
 
 
@@ -269,25 +268,29 @@ class ExecutionNotFound(DurableError, LookupError):
 
 
 class ScheduleNotFound(DurableError, LookupError):
-    """No schedule has this id in this store and namespace."""
+    """No schedule has this id in this store and namespace; the hint names the closest of those that are `known`."""
 
     code = "schedule_not_found"
     hint = "list_schedules() names those that exist; ensure_schedule() makes one"
 
-    def __init__(self, schedule_id: str) -> None:
+    def __init__(self, schedule_id: str, known: Iterable[str] = ()) -> None:
         self.schedule_id = schedule_id
-        super().__init__(f"there is no schedule {shown(schedule_id)}", args=(schedule_id,))
+        self.known = sorted(known)
+        hint = did_you_mean(schedule_id, self.known) + self.hint
+        super().__init__(f"there is no schedule {shown(schedule_id)}", hint, args=(schedule_id, self.known))
 
 
 class WorkerNotFound(DurableError, LookupError):
-    """No worker whose lease holds has this id."""
+    """No worker whose lease holds has this id; the hint names the closest of those that are `known`."""
 
     code = "worker_not_found"
     hint = "operator.workers() names those that are alive"
 
-    def __init__(self, worker_id: str) -> None:
+    def __init__(self, worker_id: str, known: Iterable[str] = ()) -> None:
         self.worker_id = worker_id
-        super().__init__(f"there is no live worker {shown(worker_id)}", args=(worker_id,))
+        self.known = sorted(known)
+        hint = did_you_mean(worker_id, self.known) + self.hint
+        super().__init__(f"there is no live worker {shown(worker_id)}", hint, args=(worker_id, self.known))
 
 
 class ExecutionClosed(DurableError):

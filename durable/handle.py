@@ -28,7 +28,7 @@ class Remote(Protocol):
         self, execution_id: str, signal: Signal[Any], payload: object, *, key: str | None
     ) -> Coroutine[None, None, None]: ...
 
-    def cancel(self, execution_id: str, reason: str) -> Coroutine[None, None, None]: ...
+    def cancel(self, execution_id: str, reason: str, *, by: str = "") -> Coroutine[None, None, None]: ...
 
     def status(self, execution_id: str) -> Coroutine[None, None, Execution]: ...
 
@@ -94,9 +94,10 @@ class Handle(Generic[R_co]):
         checked_key = None if key is None else check_key(key)
         return self._remote.signal(self.id, signal, payload, key=checked_key)
 
-    def cancel(self, reason: str = "") -> Coroutine[None, None, None]:
-        """Ask it to end as cancelled. The first reason is kept; one that has ended is left alone."""
-        return self._remote.cancel(self.id, reason)
+    def cancel(self, reason: str = "", *, by: str = "") -> Coroutine[None, None, None]:
+        """Ask it to end as cancelled. The first reason is kept, with who gave it (`by`); one that has ended is left
+        alone."""
+        return self._remote.cancel(self.id, reason, by=by)
 
     def status(self) -> Coroutine[None, None, Execution]:
         """Where it is now."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import cast
 
@@ -14,6 +15,7 @@ _NAMESPACE = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _LONGEST_NAME = 200
 _LONGEST_KEY = 512
 _MOST_TAGS, _LONGEST_TAG = 50, 200
+_LONGEST_ACTOR = 200
 _GREATEST_PRIORITY = 2**31 - 1
 _RESERVED = ("__", "rollback:", "#")
 
@@ -71,6 +73,27 @@ def check_key(key: str) -> str:
             "make it from an id of your own, such as 'order:42'",
         )
     return key
+
+
+def check_actor(by: str) -> str:
+    """The name itself of who does something, which may be empty.
+
+    Raises:
+        InvalidInput: it is not up to 200 printable characters.
+    """
+    if not (_is_text(by) and len(by) <= _LONGEST_ACTOR and by.isprintable()):
+        raise InvalidInput(
+            f"by must be up to {_LONGEST_ACTOR} printable characters, not {shown(by)}",
+            "say who it is, such as by='ada'",
+        )
+    return by
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The one of what is known that is spelled most alike, as a question with a space behind it, for the beginning of
+    a hint; nothing if none is."""
+    close = get_close_matches(name, [each for each in known if each != name], n=1)
+    return f"did you mean {close[0]!r}? " if close else ""
 
 
 def check_tags(tags: object) -> Mapping[str, str]:

@@ -207,7 +207,7 @@ class Schedules:
 
     async def remove(self, id: str) -> None:
         if not await persist(lambda: self._store.remove_schedule(check_name(id, "the id of a schedule"))):
-            raise ScheduleNotFound(id)
+            raise await self._not_found(id)
 
     # ---- what is known of them
 
@@ -356,8 +356,11 @@ class Schedules:
         check_name(id, "the id of a schedule")
         row = await persist(lambda: self._store.schedule(id), patience=PATIENCE)
         if row is None:
-            raise ScheduleNotFound(id)
+            raise await self._not_found(id)
         return row
+
+    async def _not_found(self, id: str) -> ScheduleNotFound:
+        return ScheduleNotFound(id, [schedule.id for schedule in await self.all()])
 
     def _startable(self, plan: _Plan) -> Any:
         found = startable(plan.template, self._registry)

@@ -1,15 +1,17 @@
-"""The command line: `durable demo | worker | supervise | start | list | show | signal | send | cancel | retry |
-schedules ... | queues ... | limits ... | workers | check | describe | export | prune | doctor`.
+"""The command line: `durable demo`, `worker`, `start`, `list` and all the others that `durable --help` names.
 
-    program ──▶ worker  supervise
-                start  check           need the application: `--app module:durable`        (application)
-            ──▶ executions  show  acts
-                schedules  queues  workers
-                limits  export         need no more than the store's URL: `--store`        (connection)
-            ──▶ doctor
+    program ──▶ worker  supervise  start
+                check  describe        need the application: `--app module:durable`        (application)
+            ──▶ executions  show  events
+                acts  operate  amend
+                schedules  queues  limits
+                workers  export
+                dashboard  doctor      need no more than the store's URL: `--store`        (connection)
             ──▶ demo                   needs nothing
 
-What is printed goes through `output`, which knows terminals from pipes; errors and exit codes are in `exits`.
+Options that commands share are the fields of dataclasses, which `grouping` spreads out. Lists are a `listing`. What is
+printed goes through `output`, which knows terminals from pipes; errors and exit codes are in `exits`. Shells ask
+`completion`, which asks `known`, as a mistyped name does.
 Exit codes: 0 done, 1 the execution failed, 2 usage, 3 not found, 4 wait timed out, 5 replay mismatch.
 """
 

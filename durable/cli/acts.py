@@ -8,16 +8,15 @@ from typing import Annotated
 import typer
 from pydantic import JsonValue
 
+from durable.cli import completion, known
 from durable.cli.application import CodeOption
-from durable.cli.connection import connect, connect_with_code, find_id
+from durable.cli.connection import Connection, find_id
+from durable.cli.grouping import grouped
 from durable.cli.options import (
-    BusOption,
     DryRunOption,
     ExecutionArgument,
-    NamespaceOption,
     OutputOption,
-    QueueOption,
-    StoreOption,
+    StatusOption,
     YesOption,
     read_json,
 )
@@ -26,18 +25,20 @@ from durable.models import Receipt
 from durable.signals import Event, Signal
 
 
+@grouped
 def signal(
+    *,
     execution: ExecutionArgument,
-    name: Annotated[str, typer.Argument(metavar="SIGNAL", help="The signal's name.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="SIGNAL", help="The signal's name.", autocompletion=completion.signals),
+    ],
     payload: Annotated[
         str | None, typer.Argument(metavar="[JSON]", help='Its payload; "-" reads it.')
     ] = None,
     key: Annotated[str | None, typer.Option(help="Makes sending it again harmless.")] = None,
     output: OutputOption = Output.TABLE,
-    store: StoreOption = None,
-    namespace: NamespaceOption = "default",
-    queue: QueueOption = None,
-    bus: BusOption = None,
+    connection: Connection,
 ) -> None:
     """Send a signal to an execution. It is stored when this returns.
 
@@ -49,17 +50,21 @@ def signal(
     sent = Signal(name, JsonValue)
 
     async def run() -> None:
-        async with connect(store, namespace, queue, bus) as durable:
+        async with connection.client() as durable:
             found = await find_id(durable, execution)
             data = b"null" if payload is None else read_json(payload)
             value = sent.schema.validate_json(data, "the payload")
             await durable.handle(found).signal(sent, value, key=key)
             acknowledge(output, found, f"sent {name} to {found}")
+            detail = await durable.operator.get_execution_detail(found)
+            known.doubt("signal", name, known.signals(detail))
 
     asyncio.run(run())
 
 
+@grouped
 def send(
+    *,
     name: Annotated[str, typer.Argument(metavar="EVENT", help="The event's name.")],
     payload: Annotated[
         str | None, typer.Argument(metavar="[JSON]", help='Its payload; "-" reads it.')
@@ -67,10 +72,7 @@ def send(
     id: Annotated[str | None, typer.Option("--id", help="Makes sending it again harmless.")] = None,
     app: CodeOption = None,
     output: OutputOption = Output.TABLE,
-    store: StoreOption = None,
-    namespace: NamespaceOption = "default",
-    queue: QueueOption = None,
-    bus: BusOption = None,
+    connection: Connection,
 ) -> None:
     """Send an event: it starts and resumes whoever asked for events of its name. It is stored when this returns.
 
@@ -85,7 +87,7 @@ def send(
     value = sent.schema.validate_json(data, "the payload")
 
     async def run() -> Receipt:
-        async with connect_with_code(app, store, namespace, queue, bus) as durable:
+        async with connection.client_with(app) as durable:
             return await durable.send(sent, value, id=id)
 
     receipt = asyncio.run(run())
@@ -100,17 +102,16 @@ def send(
             console().print(f"{sent_before} {name} as {receipt.id}{_reached(receipt)}")
 
 
+@grouped
 def prune(
+    *,
     older_than: Annotated[str, typer.Option("--older-than", help="Ended longer ago than this.")] = "30d",
-    status: Annotated[list[str] | None, typer.Option("--status", help="Only these; may be repeated.")] = None,
+    status: StatusOption = None,
     limit: Annotated[int | None, typer.Option(min=1, help="The most to delete.")] = None,
     events: Annotated[bool, typer.Option("--events", help="Delete events, and no executions.")] = False,
     dry_run: DryRunOption = False,
     yes: YesOption = False,
-    store: StoreOption = None,
-    namespace: NamespaceOption = "default",
-    queue: QueueOption = None,
-    bus: BusOption = None,
+    connection: Connection,
 ) -> None:
     """Delete executions that have ended, with all that is theirs; or, with --events, events that were sent.
 
@@ -133,7 +134,7 @@ def prune(
         )
 
     async def run() -> None:
-        async with connect(store, namespace, queue, bus) as durable:
+        async with connection.client() as durable:
             if events:
                 pruned, kind = await durable.operator.prune_events(older_than), "event"
             else:

@@ -8,25 +8,28 @@ from typing import Annotated
 import typer
 from pydantic import JsonValue
 
-from durable.cli.connection import connect, find_id
+from durable.cli import completion
+from durable.cli.connection import Connection, find_id
+from durable.cli.grouping import grouped
 from durable.cli.options import (
-    BusOption,
     ByOption,
     ExecutionArgument,
-    NamespaceOption,
     OutputOption,
-    QueueOption,
-    StoreOption,
     read_json,
 )
 from durable.cli.output import Output, acknowledge
 from durable.codec import Schema
 
 _VALUE: Schema[JsonValue] = Schema.of(JsonValue)
-_Step = Annotated[str, typer.Argument(metavar="STEP", help="Its id, as `durable show` has it.")]
+_Step = Annotated[
+    str,
+    typer.Argument(metavar="STEP", help="Its id, as `durable show` has it.", autocompletion=completion.steps),
+]
 
 
+@grouped
 def skip_step(
+    *,
     execution: ExecutionArgument,
     step: _Step,
     by: ByOption,
@@ -34,10 +37,7 @@ def skip_step(
         str | None, typer.Argument(metavar="[JSON]", help='What it gives instead; "-" reads it.')
     ] = None,
     output: OutputOption = Output.TABLE,
-    store: StoreOption = None,
-    namespace: NamespaceOption = "default",
-    queue: QueueOption = None,
-    bus: BusOption = None,
+    connection: Connection,
 ) -> None:
     """Let an execution go on as if a step had given this value: one that failed, hangs, or is to be tried again.
 
@@ -51,7 +51,7 @@ def skip_step(
     given = _VALUE.validate_json(data, "the value")
 
     async def run() -> None:
-        async with connect(store, namespace, queue, bus) as durable:
+        async with connection.client() as durable:
             id = await find_id(durable, execution)
             await durable.operator.skip_step(id, step, given, by=by)
             acknowledge(output, id, f"skipping {step} of {id}")
@@ -59,16 +59,15 @@ def skip_step(
     asyncio.run(run())
 
 
+@grouped
 def edit_step(
+    *,
     execution: ExecutionArgument,
     step: _Step,
     value: Annotated[str, typer.Argument(metavar="JSON", help='What it has given now; "-" reads it.')],
     by: ByOption,
     output: OutputOption = Output.TABLE,
-    store: StoreOption = None,
-    namespace: NamespaceOption = "default",
-    queue: QueueOption = None,
-    bus: BusOption = None,
+    connection: Connection,
 ) -> None:
     """Replace what a completed step has given, and let the execution go on with that.
 
@@ -80,7 +79,7 @@ def edit_step(
     given = _VALUE.validate_json(read_json(value), "the value")
 
     async def run() -> None:
-        async with connect(store, namespace, queue, bus) as durable:
+        async with connection.client() as durable:
             id = await find_id(durable, execution)
             await durable.operator.edit_step_result(id, step, given, by=by)
             acknowledge(output, id, f"edited {step} of {id}")

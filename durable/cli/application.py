@@ -14,6 +14,7 @@ import typer
 
 from durable.app import Durable
 from durable.errors import ConfigurationError, DurableError
+from durable.names import did_you_mean
 
 AppOption = Annotated[
     str | None,
@@ -69,7 +70,9 @@ def _named(module: str, path: str) -> Durable:
         try:
             found = getattr(found, name)
         except AttributeError:
-            raise ConfigurationError(f"{module} has no {path}", _HINT) from None
+            there = [each for each, value in vars(_imported(module)).items() if isinstance(value, Durable)]
+            hint = did_you_mean(path, there) + _HINT
+            raise ConfigurationError(f"{module} has no {path}", hint) from None
     if not isinstance(found, Durable):
         raise ConfigurationError(f"{module}:{path} is a {type(found).__name__} and no Durable", _HINT)
     return found

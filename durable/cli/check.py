@@ -16,6 +16,7 @@ from rich.text import Text
 
 import durable as durable_package
 from durable.app import Durable
+from durable.cli import completion, known
 from durable.cli.application import AppOption, find_application
 from durable.cli.exits import ExitCode
 from durable.cli.options import OutputOption
@@ -44,9 +45,18 @@ def check(
     app: AppOption = None,
     status: Annotated[
         list[str] | None,
-        typer.Option("--status", help="Only these, by default all that have not ended; may be repeated."),
+        typer.Option(
+            "--status",
+            help="Only these, by default all that have not ended; may be repeated.",
+            autocompletion=completion.statuses,
+        ),
     ] = None,
-    workflow: Annotated[str | None, typer.Option("--workflow", "-w", help="Only of this workflow.")] = None,
+    workflow: Annotated[
+        str | None,
+        typer.Option(
+            "--workflow", "-w", help="Only of this workflow.", autocompletion=completion.own_workflows
+        ),
+    ] = None,
     histories: Annotated[
         Path | None,
         typer.Option(
@@ -75,6 +85,8 @@ def check(
         verdicts: list[Verdict] = []
     else:
         verdicts = asyncio.run(_replayed(durable, histories, _statuses(status), workflow))
+        if not verdicts:
+            known.doubt("workflow", workflow, {each.name for each in durable.workflows()})
     match output:
         case Output.TABLE:
             _print(findings, verdicts, is_replay=not lint)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+import typer
 
 from durable.app import Durable
 from durable.backends.sqlite.location import Location
@@ -14,30 +17,62 @@ _CANDIDATES: Final = 10
 _MOST_READ: Final = 1000
 
 
-def connect(store: str | None, namespace: str, queue: str | None, bus: str | None) -> Durable:
-    """A client, not entered yet.
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """The options that say where the executions are."""
 
-    Raises:
-        ConfigurationError: no store is named, or one that no other process can see, or a file that does not exist.
-    """
-    url = store_url(store)
-    check_exists(url)
-    return Durable(store=url, namespace=namespace, queue=queue, bus=bus, worker=False)
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--store", "-s", envvar="DURABLE_STORE_URL", metavar="URL", help="Where the executions are."
+        ),
+    ] = None
+    namespace: Annotated[
+        str,
+        typer.Option(
+            "--namespace", "-n", envvar="DURABLE_NAMESPACE", metavar="NAME", help="And which of them."
+        ),
+    ] = "default"
+    queue: Annotated[
+        str | None,
+        typer.Option(
+            "--queue",
+            envvar="DURABLE_QUEUE_URL",
+            metavar="URL",
+            help="The broker, if there is one beside the store.",
+        ),
+    ] = None
+    bus: Annotated[
+        str | None,
+        typer.Option(
+            "--bus",
+            envvar="DURABLE_BUS_URL",
+            metavar="URL",
+            help="The event bus, if it is not the store's own.",
+        ),
+    ] = None
 
+    def client(self) -> Durable:
+        """A client, not entered yet.
 
-def connect_with_code(
-    app: str | None, store: str | None, namespace: str, queue: str | None, bus: str | None
-) -> Durable:
-    """The application that is named, as a client, not entered yet; without one as `connect`.
+        Raises:
+            ConfigurationError: no store is named, or one that no other process can see, or a file that does not exist.
+        """
+        url = store_url(self.store)
+        check_exists(url)
+        return Durable(store=url, namespace=self.namespace, queue=self.queue, bus=self.bus, worker=False)
 
-    Raises:
-        ConfigurationError: as `connect`, or there is no such application.
-    """
-    if app is None:
-        return connect(store, namespace, queue, bus)
-    durable = find_application(app).as_client()
-    store_url(durable.store_url)
-    return durable
+    def client_with(self, app: str | None) -> Durable:
+        """The application that is named, as a client, not entered yet; without one as `client`.
+
+        Raises:
+            ConfigurationError: as `client`, or there is no such application.
+        """
+        if app is None:
+            return self.client()
+        durable = find_application(app).as_client()
+        store_url(durable.store_url)
+        return durable
 
 
 def store_url(store: str | None) -> str:

@@ -14,8 +14,8 @@ from typing_extensions import override
 
 from durable.app import Durable
 from durable.cli.application import CodeOption
-from durable.cli.connection import connect_with_code
-from durable.cli.options import BusOption, NamespaceOption, QueueOption, StoreOption
+from durable.cli.connection import Connection
+from durable.cli.grouping import grouped
 from durable.cli.output import clean, console
 from durable.cli.process import run_process
 from durable.errors import ConfigurationError
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 _STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 
 
+@grouped
 def dashboard(
+    *,
     app: CodeOption = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8700,
@@ -48,10 +50,7 @@ def dashboard(
             help='In "prod", what hurts is confirmed by typing a name.',
         ),
     ] = "dev",
-    store: StoreOption = None,
-    namespace: NamespaceOption = "default",
-    queue: QueueOption = None,
-    bus: BusOption = None,
+    connection: Connection,
 ) -> None:
     """Show executions in a browser, as they run, and let them be approved, mended and cancelled there.
 
@@ -75,7 +74,7 @@ def dashboard(
             f"{host} can be reached from elsewhere, and nobody would be asked for a token",
             "set DURABLE_DASHBOARD_TOKEN, or listen on 127.0.0.1",
         )
-    durable = connect_with_code(app, store, namespace, queue, bus)
+    durable = connection.client_with(app)
     web = application(durable, auth=token, readonly=readonly, environment=environment)
     run_process(_serve(durable, web, _listening(host, port)))
 
@@ -83,21 +82,26 @@ def dashboard(
 async def _serve(durable: Durable, web: ASGIApp, listening: socket.socket) -> None:
     from uvicorn import Config
 
-    server = _server(Config(web, log_level="warning", access_log=False, lifespan="on", server_header=False))
+    host, port, *_ = listening.getsockname()
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    said = clean(f"dashboard of {durable.store_url} on {address} · Ctrl-C stops it")
+    config = Config(web, log_level="warning", access_log=False, lifespan="on", server_header=False)
     async with durable:
-        host, port, *_ = listening.getsockname()
-        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        console().print(clean(f"dashboard of {durable.store_url} on {address} · Ctrl-C stops it"))
-        sys.stdout.flush()
-        await server.serve(sockets=[listening])
+        await _server(config, said).serve(sockets=[listening])
     console().print("stopped")
 
 
-def _server(config: object) -> Server:
+def _server(config: object, said: str) -> Server:
     from uvicorn import Config, Server
 
     class OwnServer(Server):
         """Ends when it is told to, and leaves it to us what becomes of the process then."""
+
+        @override
+        async def main_loop(self) -> None:
+            console().print(said)  # from here on it hears of signals
+            sys.stdout.flush()
+            await super().main_loop()
 
         @override
         @contextmanager

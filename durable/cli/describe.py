@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from durable.app import Durable
+from durable.cli import completion
 from durable.cli.application import AppOption, find_application, is_reference
 from durable.cli.output import clean, console, print_json
 from durable.describe import WorkflowShape, describe as shape_of
@@ -29,7 +30,12 @@ class Format(StrEnum):
 
 def describe(
     arguments: Annotated[
-        list[str], typer.Argument(metavar="[MODULE:NAME] WORKFLOW", help="What to describe.")
+        list[str],
+        typer.Argument(
+            metavar="[MODULE:NAME] WORKFLOW",
+            help="What to describe.",
+            autocompletion=completion.own_workflows,
+        ),
     ],
     app: AppOption = None,
     version: Annotated[str | None, typer.Option(help="Another version than the highest.")] = None,

@@ -15,9 +15,9 @@ import typer
 from rich.text import Text
 
 from durable.backends import backend_for
-from durable.cli.connection import check_exists, store_url
+from durable.cli.connection import Connection, check_exists, store_url
 from durable.cli.exits import ExitCode
-from durable.cli.options import BusOption, NamespaceOption, QueueOption, StoreOption
+from durable.cli.grouping import grouped
 from durable.cli.output import Output, clean, console, print_json, print_lines, table
 from durable.clock import SystemClock
 from durable.duration import format_duration, to_timedelta
@@ -58,17 +58,16 @@ class _KeepsLetters(Protocol):
     async def dead_letters(self) -> int | None: ...
 
 
+@grouped
 def doctor(
+    *,
     deep: Annotated[
         bool, typer.Option("--deep", help="Check every execution, however many there are.")
     ] = False,
     output: Annotated[
         Output, typer.Option("--output", "-o", help="A table for people, or JSON.")
     ] = Output.TABLE,
-    store: StoreOption = None,
-    namespace: NamespaceOption = "default",
-    queue: QueueOption = None,
-    bus: BusOption = None,
+    connection: Connection,
 ) -> None:
     """Check the store, and that its work gets done. Exits with 1 if something is wrong.
 
@@ -77,8 +76,8 @@ def doctor(
       durable doctor
       durable doctor --store sqlite:///orders.db --deep
     """
-    url, space = store_url(store), check_namespace(namespace)
-    findings = asyncio.run(examine(url, space, queue, bus, deep=deep))
+    url, space = store_url(connection.store), check_namespace(connection.namespace)
+    findings = asyncio.run(examine(url, space, connection.queue, connection.bus, deep=deep))
     match output:
         case Output.JSON:
             print_json(findings)

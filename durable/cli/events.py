@@ -12,14 +12,11 @@ import typer
 from rich.text import Text
 
 from durable.app import Durable
-from durable.cli.connection import connect, find_id
+from durable.cli.connection import Connection, find_id
+from durable.cli.grouping import grouped
 from durable.cli.options import (
-    BusOption,
     ExecutionArgument,
-    NamespaceOption,
     OutputOption,
-    QueueOption,
-    StoreOption,
 )
 from durable.cli.output import (
     MARKS,
@@ -39,16 +36,15 @@ _HEADERS: Final = ("AT", "WHAT", "NAME", "DETAILS")
 _WATCH_SECONDS: Final = 0.5
 
 
+@grouped
 def events(
+    *,
     execution: ExecutionArgument,
     watch: Annotated[
         bool, typer.Option("--watch", "-f", help="Stay until it has ended, and show what happens.")
     ] = False,
     output: OutputOption = Output.TABLE,
-    store: StoreOption = None,
-    namespace: NamespaceOption = "default",
-    queue: QueueOption = None,
-    bus: BusOption = None,
+    connection: Connection,
 ) -> None:
     """Show what has happened to one execution: its attempts and steps, what was sent to it, what operators did.
 
@@ -60,7 +56,7 @@ def events(
     """
 
     async def run() -> None:
-        async with connect(store, namespace, queue, bus) as durable:
+        async with connection.client() as durable:
             id = await find_id(durable, execution)
             if watch:
                 await _follow(durable, id, output)

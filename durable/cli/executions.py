@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -12,15 +11,14 @@ import typer
 from rich.text import Text
 
 from durable.app import Durable
-from durable.cli.connection import connect
+from durable.cli import known
+from durable.cli.connection import Connection
+from durable.cli.grouping import grouped
+from durable.cli.listing import Listing, WatchOption
 from durable.cli.options import (
-    BusOption,
-    NamespaceOption,
     OutputOption,
-    QueueOption,
     SinceOption,
     StatusOption,
-    StoreOption,
     TagOption,
     UntilOption,
     WorkflowOption,
@@ -30,12 +28,8 @@ from durable.cli.options import (
 from durable.cli.output import (
     Output,
     clean,
-    console,
     error_console,
     error_text,
-    fitted,
-    print_json,
-    print_lines,
     status_text,
     table,
     to_json,
@@ -44,10 +38,11 @@ from durable.duration import format_duration
 from durable.models import Execution, Page
 
 _HEADERS = ("ID", "WORKFLOW", "STATUS", "AGE", "DURATION", "WHY")
-_WATCH_SECONDS = 1.0
 
 
+@grouped
 def list_(
+    *,
     status: StatusOption = None,
     workflow: WorkflowOption = None,
     tag: TagOption = None,
@@ -55,12 +50,9 @@ def list_(
     until: UntilOption = None,
     limit: Annotated[int, typer.Option(help="The most to list.")] = 50,
     cursor: Annotated[str | None, typer.Option(help="Go on where the page before ended.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Stay, and show what changes.")] = False,
+    watch: WatchOption = False,
     output: OutputOption = Output.TABLE,
-    store: StoreOption = None,
-    namespace: NamespaceOption = "default",
-    queue: QueueOption = None,
-    bus: BusOption = None,
+    connection: Connection,
 ) -> None:
     """List executions, the newest first.
 
@@ -76,8 +68,8 @@ def list_(
     created_until = parse_past(until, "--until", now) if until else None
     tags = parse_tags(tag)
 
-    async def page(durable: Durable) -> Page[Execution]:
-        return await durable.operator.list_executions(
+    async def read(durable: Durable) -> _Found:
+        page = await durable.operator.list_executions(
             status=status,
             workflow=workflow,
             tags=tags,
@@ -86,35 +78,35 @@ def list_(
             limit=limit,
             cursor=cursor,
         )
+        return _Found(page, await durable.operator.explain_held(page.items))
 
-    async def run() -> None:
-        async with connect(store, namespace, queue, bus) as durable:
-            found = await page(durable)
-            if watch:
-                await _watch(durable, page, found, output)
-            else:
-                held = await durable.operator.explain_held(found.items)
-                _print(found, output, held)
+    async def remark(durable: Durable, found: _Found) -> None:
+        if workflow is not None and not found.page.items:
+            known.doubt("workflow", workflow, await known.workflows(durable))
+        if found.page.cursor is not None:
+            error_console().print(f"there are more: --cursor {found.page.cursor}")
 
-    asyncio.run(run())
-
-
-def _print(page: Page[Execution], output: Output, held: Mapping[str, str]) -> None:
-    match output:
-        case Output.JSON:
-            print_json(page.items)
-        case Output.IDS:
-            for execution in page.items:
-                console().print(execution.id)
-        case Output.TABLE:
-            print_lines(_table(page.items, held))
-    if page.cursor is not None:
-        error_console().print(f"there are more: --cursor {page.cursor}")
+    listing = Listing(
+        read,
+        _lines,
+        lambda found: [execution.id for execution in found.page.items],
+        lambda found: found.page.items,
+        _changes,
+        remark,
+    )
+    listing.print(connection.client(), output, watch=watch)
 
 
-def _table(executions: Sequence[Execution], held: Mapping[str, str]) -> list[Text]:
+@dataclass(frozen=True, slots=True)
+class _Found:
+    page: Page[Execution]
+    held: Mapping[str, str]
+    """Why flow control holds back those that it does."""
+
+
+def _lines(found: _Found) -> list[Text]:
     now = datetime.now(UTC)
-    return table(_HEADERS, [_row(execution, held, now) for execution in executions])
+    return table(_HEADERS, [_row(execution, found.held, now) for execution in found.page.items])
 
 
 def _row(execution: Execution, held: Mapping[str, str], now: datetime) -> list[Text | str]:
@@ -129,46 +121,18 @@ def _row(execution: Execution, held: Mapping[str, str], now: datetime) -> list[T
     ]
 
 
-async def _watch(
-    durable: Durable,
-    page: Callable[[Durable], Awaitable[Page[Execution]]],
-    found: Page[Execution],
-    output: Output,
-) -> None:
-    """Show the page and what becomes of it, until Ctrl-C."""
-    out = console()
-    try:
-        if out.is_terminal and output is Output.TABLE:
-            from rich.live import Live
-
-            with Live(console=out, auto_refresh=False) as live:
-                while True:
-                    held = await durable.operator.explain_held(found.items)
-                    lines = [fitted(line, out) for line in _table(found.items, held)]
-                    live.update(Text("\n").join(lines), refresh=True)
-                    await asyncio.sleep(_WATCH_SECONDS)
-                    found = await page(durable)
-        known: dict[str, Execution] = {}
-        while True:
-            for execution in reversed(found.items):
-                if known.get(execution.id) != execution:
-                    _print_change(execution, output)
-            known = {execution.id: execution for execution in found.items}
-            await asyncio.sleep(_WATCH_SECONDS)
-            found = await page(durable)
-    except asyncio.CancelledError:
-        pass  # Ctrl-C is how a watch ends
+def _changes(found: _Found, output: Output) -> list[str]:
+    """A line for each execution, the oldest first, that is the same while nothing happens to it."""
+    return [_change(execution, output) for execution in reversed(found.page.items)]
 
 
-def _print_change(execution: Execution, output: Output) -> None:
+def _change(execution: Execution, output: Output) -> str:
     match output:
         case Output.JSON:
-            line = to_json(execution, indent=None)
+            return to_json(execution, indent=None)
         case Output.IDS:
-            line = execution.id
+            return execution.id
         case Output.TABLE:
             why = f"held by {execution.held_by}" if execution.held_by else ""
             why = error_text(execution.error) if execution.error else why
-            line = clean(f"{execution.id}  {execution.workflow}  {execution.status}  {why}".rstrip())
-    console().print(line)
-    sys.stdout.flush()
+            return clean(f"{execution.id}  {execution.workflow}  {execution.status}  {why}".rstrip())

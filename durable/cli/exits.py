@@ -16,6 +16,7 @@ from durable.errors import (
     WaitTimeout,
     WorkerNotFound,
 )
+from durable.names import did_you_mean
 
 
 class ExitCode(IntEnum):
@@ -48,8 +49,10 @@ def exit_code(error: DurableError) -> ExitCode:
 def hint_for(error: DurableError) -> str:
     """What to do about `error`, in terms of the command line where its own hint speaks of code."""
     match error:
-        case WorkerNotFound():
-            return "`durable workers` names those that are alive"
+        case ScheduleNotFound(schedule_id=id, known=known):
+            return f"{did_you_mean(id, known)}`durable schedules list` names those that exist"
+        case WorkerNotFound(worker_id=id, known=known):
+            return f"{did_you_mean(id, known)}`durable workers` names those that are alive"
         case WaitTimeout(execution_id=id):
             return f"it goes on; `durable show {id}` says where it is"
         case CompensationFailed(execution_id=id):

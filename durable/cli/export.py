@@ -9,24 +9,24 @@ from typing import Annotated
 import typer
 
 from durable.app import Durable
-from durable.cli.connection import connect, find_id
-from durable.cli.options import BusOption, ExecutionsArgument, NamespaceOption, QueueOption, StoreOption
+from durable.cli.connection import Connection, find_id
+from durable.cli.grouping import grouped
+from durable.cli.options import ExecutionsArgument
 from durable.cli.output import escaped
 from durable.history import History, dump_histories
 
 _PAGE = 500
 
 
+@grouped
 def export(
+    *,
     executions: ExecutionsArgument,
     redact: Annotated[
         bool, typer.Option("--redact", help="The shapes of inputs, results and payloads, and not the values.")
     ] = False,
     children: Annotated[bool, typer.Option("--children", help="Their child executions too.")] = False,
-    store: StoreOption = None,
-    namespace: NamespaceOption = "default",
-    queue: QueueOption = None,
-    bus: BusOption = None,
+    connection: Connection,
 ) -> None:
     """Write histories as JSON: to be replayed with other code, kept with tests, or read.
 
@@ -41,7 +41,7 @@ def export(
     """
 
     async def run() -> list[History]:
-        async with connect(store, namespace, queue, bus) as durable:
+        async with connection.client() as durable:
             found: dict[str, History] = {}
             for given in executions:
                 await _read(durable, await find_id(durable, given), found, children=children)

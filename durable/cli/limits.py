@@ -12,15 +12,22 @@ import typer
 from rich.text import Text
 
 from durable.app import Durable
-from durable.cli.connection import connect
+from durable.cli import completion, known
+from durable.cli.connection import Connection
+from durable.cli.grouping import grouped
 from durable.cli.listing import Listing, WatchOption
-from durable.cli.options import BusOption, NamespaceOption, OutputOption, QueueOption, StoreOption
+from durable.cli.options import OutputOption
 from durable.cli.output import Output, acknowledge, table
 from durable.duration import format_duration
 from durable.models import LimitInfo
 
 RuleArgument = Annotated[
-    str, typer.Argument(metavar="RULE", help="As `list` names it: report/concurrency, limit/openai, ...")
+    str,
+    typer.Argument(
+        metavar="RULE",
+        help="As `list` names it: report/concurrency, limit/openai, ...",
+        autocompletion=completion.rules,
+    ),
 ]
 
 _HEADERS = ("RULE", "KEY", "LIMIT", "HELD", "WAITING", "OLDEST", "WHO")
@@ -33,13 +40,12 @@ limits = typer.Typer(
 
 
 @limits.command("list")
+@grouped
 def list_(
+    *,
     watch: WatchOption = False,
     output: OutputOption = Output.TABLE,
-    store: StoreOption = None,
-    namespace: NamespaceOption = "default",
-    queue: QueueOption = None,
-    bus: BusOption = None,
+    connection: Connection,
 ) -> None:
     """List the limits at which somebody holds a slot or waits, each with its key, and those that were set.
 
@@ -52,18 +58,17 @@ def list_(
     """
 
     listing = Listing(_read, _lines, _rules)
-    listing.print(connect(store, namespace, queue, bus), output, watch=watch)
+    listing.print(connection.client(), output, watch=watch)
 
 
 @limits.command("set")
+@grouped
 def set_(
+    *,
     rule: RuleArgument,
     limit: Annotated[int, typer.Argument(metavar="N", help="1 or more, for each key of the rule.")],
     output: OutputOption = Output.TABLE,
-    store: StoreOption = None,
-    namespace: NamespaceOption = "default",
-    queue: QueueOption = None,
-    bus: BusOption = None,
+    connection: Connection,
 ) -> None:
     """Let a rule have this limit from now on, whatever the code says. Who holds a slot above it keeps it.
 
@@ -72,17 +77,16 @@ def set_(
       durable limits set report/concurrency 10
       durable limits set limit/openai 2
     """
-    _change(rule, limit, output, f"{rule} has limit {limit}", store, namespace, queue, bus)
+    _change(rule, limit, output, f"{rule} has limit {limit}", connection)
 
 
 @limits.command("unset")
+@grouped
 def unset(
+    *,
     rule: RuleArgument,
     output: OutputOption = Output.TABLE,
-    store: StoreOption = None,
-    namespace: NamespaceOption = "default",
-    queue: QueueOption = None,
-    bus: BusOption = None,
+    connection: Connection,
 ) -> None:
     """Let a rule have the limit that the code says again.
 
@@ -90,25 +94,18 @@ def unset(
     Examples:
       durable limits unset report/concurrency
     """
-    _change(rule, None, output, f"{rule} has the limit that the code says", store, namespace, queue, bus)
+    _change(rule, None, output, f"{rule} has the limit that the code says", connection)
 
 
-def _change(
-    rule: str,
-    limit: int | None,
-    output: Output,
-    done: str,
-    store: str | None,
-    namespace: str,
-    queue: str | None,
-    bus: str | None,
-) -> None:
+def _change(rule: str, limit: int | None, output: Output, done: str, connection: Connection) -> None:
     async def run() -> None:
-        async with connect(store, namespace, queue, bus) as durable:
+        async with connection.client() as durable:
+            there = await known.rules(durable)
             await durable.operator.set_limit(rule, limit)
+            acknowledge(output, rule, done)
+            known.doubt("rule", rule, there)
 
     asyncio.run(run())
-    acknowledge(output, rule, done)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,13 @@ class Listing(Generic[T]):
     lines: Callable[[T], list[Text]]
     """The table's, its headers first."""
     ids: Callable[[T], Sequence[str]]
+    records: Callable[[T], object] = lambda found: found
+    """What its JSON is of."""
+    changes: Callable[[T, Output], list[str]] | None = None
+    """What a pipe that watches is told of it, each when it is new or differs: by default the lines of the table, or
+    the JSON whole."""
+    remark: Callable[[Durable, T], Awaitable[None]] | None = None
+    """Says more on stderr, once."""
 
     def print(self, client: Durable, output: Output, *, watch: bool) -> None:
         """Print what there is, and, to watch, what becomes of it."""
@@ -38,6 +45,8 @@ class Listing(Generic[T]):
     async def _run(self, client: Durable, output: Output, watch: bool) -> None:
         async with client as durable:
             found = await self.read(durable)
+            if self.remark is not None:
+                await self.remark(durable, found)
             if not watch:
                 self._print_once(found, output)
                 return
@@ -51,7 +60,7 @@ class Listing(Generic[T]):
     def _print_once(self, found: T, output: Output) -> None:
         match output:
             case Output.JSON:
-                print_json(found)
+                print_json(self.records(found))
             case Output.IDS:
                 for id in self.ids(found):
                     console().print(clean(id))
@@ -70,10 +79,11 @@ class Listing(Generic[T]):
                 found = await self.read(durable)
 
     async def _watch_lines(self, durable: Durable, found: T, output: Output) -> None:
-        """Each line when it is new or differs: JSON whole, as a line."""
+        """Each line when it is new or differs."""
+        told = self.changes or self._as_lines
         shown: set[str] = set()
         while True:
-            lines = self._as_lines(found, output)
+            lines = told(found, output)
             for line in lines:
                 if line not in shown:
                     console().print(line)
@@ -85,7 +95,7 @@ class Listing(Generic[T]):
     def _as_lines(self, found: T, output: Output) -> list[str]:
         match output:
             case Output.JSON:
-                return [to_json(found, indent=None)]
+                return [to_json(self.records(found), indent=None)]
             case Output.IDS:
                 return [clean(id) for id in self.ids(found)]
             case Output.TABLE:

@@ -9,49 +9,41 @@ from typing import Annotated
 
 import typer
 
+from durable.cli import completion
 from durable.cli.output import Output
 from durable.duration import to_timedelta
 from durable.errors import InvalidInput
 
-StoreOption = Annotated[
-    str | None,
-    typer.Option(
-        "--store", "-s", envvar="DURABLE_STORE_URL", metavar="URL", help="Where the executions are."
-    ),
-]
-NamespaceOption = Annotated[
-    str,
-    typer.Option("--namespace", "-n", envvar="DURABLE_NAMESPACE", metavar="NAME", help="And which of them."),
-]
-QueueOption = Annotated[
-    str | None,
-    typer.Option(
-        "--queue",
-        envvar="DURABLE_QUEUE_URL",
-        metavar="URL",
-        help="The broker, if there is one beside the store.",
-    ),
-]
-BusOption = Annotated[
-    str | None,
-    typer.Option(
-        "--bus", envvar="DURABLE_BUS_URL", metavar="URL", help="The event bus, if it is not the store's own."
-    ),
-]
 OutputOption = Annotated[
     Output, typer.Option("--output", "-o", help="A table for people, JSON for programs, or ids alone.")
 ]
 ExecutionArgument = Annotated[
-    str, typer.Argument(metavar="ID", help="The execution's id, or as much of it as is unique.")
+    str,
+    typer.Argument(
+        metavar="ID",
+        help="The execution's id, or as much of it as is unique.",
+        autocompletion=completion.executions,
+    ),
 ]
 ExecutionsArgument = Annotated[
-    list[str], typer.Argument(metavar="ID...", help="Ids of executions, or as much of each as is unique.")
+    list[str],
+    typer.Argument(
+        metavar="ID...",
+        help="Ids of executions, or as much of each as is unique.",
+        autocompletion=completion.executions,
+    ),
 ]
 
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Do nothing, and show what would be done.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-StatusOption = Annotated[list[str] | None, typer.Option("--status", help="Only these; may be repeated.")]
-WorkflowOption = Annotated[str | None, typer.Option("--workflow", "-w", help="Only of this workflow.")]
+StatusOption = Annotated[
+    list[str] | None,
+    typer.Option("--status", help="Only these; may be repeated.", autocompletion=completion.statuses),
+]
+WorkflowOption = Annotated[
+    str | None,
+    typer.Option("--workflow", "-w", help="Only of this workflow.", autocompletion=completion.workflows),
+]
 TagOption = Annotated[
     list[str] | None, typer.Option("--tag", metavar="NAME=VALUE", help="Only with this tag.")
 ]

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
+from functools import cache
 from typing import Annotated, TextIO
 
 import typer
@@ -15,6 +16,7 @@ from durable.cli import (
     acts,
     amend,
     check,
+    completion,
     dashboard,
     demo,
     describe,
@@ -52,6 +54,7 @@ program.command("events")(events.events)
 program.command("signal")(acts.signal)
 program.command("send")(acts.send)
 program.command("cancel")(operate.cancel)
+program.command("rollback")(operate.rollback)
 program.command("retry")(operate.retry)
 program.command("rerun")(operate.rerun)
 program.command("pause")(operate.pause)
@@ -86,13 +89,20 @@ def root(
     """Durable workflows as ordinary typed async functions."""
 
 
+command = cache(typer.main.get_command)
+"""What Typer makes of the program's signatures, which takes longer than most commands."""
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command; its exit code. What went wrong is on stderr: a traceback only for a fault of ours."""
     for stream in (sys.stdout, sys.stderr):
         _never_fail_to_encode(stream)
+    if completion.is_asked():
+        return completion.answer(lambda: command(program).main([], prog_name="durable"))
     try:
-        command = typer.main.get_command(program)
-        code: object = command.main(list(arguments) or ["--help"], prog_name="durable", standalone_mode=False)
+        code: object = command(program).main(
+            list(arguments) or ["--help"], prog_name="durable", standalone_mode=False
+        )
         sys.stdout.flush()
     except typer.TyperException as error:
         tell(error.format_message(), _usage_hint(error))

@@ -11,15 +11,20 @@ import typer
 from rich.text import Text
 
 from durable.app import Durable
-from durable.cli.connection import connect
+from durable.cli import completion, known
+from durable.cli.connection import Connection
+from durable.cli.grouping import grouped
 from durable.cli.listing import Listing, WatchOption
-from durable.cli.options import BusOption, NamespaceOption, OutputOption, QueueOption, StoreOption
+from durable.cli.options import OutputOption
 from durable.cli.output import Output, acknowledge, table
 from durable.duration import format_duration
 from durable.models import QueueInfo
 from durable.names import check_own_name
 
-QueuesArgument = Annotated[list[str], typer.Argument(metavar="QUEUE...", help="Names of queues.")]
+QueuesArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="QUEUE...", help="Names of queues.", autocompletion=completion.queues),
+]
 
 _HEADERS = ("QUEUE", "READY", "HELD", "OLDEST", "STATE")
 
@@ -27,13 +32,12 @@ queues = typer.Typer(help="See what waits in queues, and stop workers from takin
 
 
 @queues.command("list")
+@grouped
 def list_(
+    *,
     watch: WatchOption = False,
     output: OutputOption = Output.TABLE,
-    store: StoreOption = None,
-    namespace: NamespaceOption = "default",
-    queue: QueueOption = None,
-    bus: BusOption = None,
+    connection: Connection,
 ) -> None:
     """List the queues in which something waits, and those that are paused.
 
@@ -46,17 +50,16 @@ def list_(
     """
 
     listing = Listing(_read, _lines, lambda found: [each.queue for each in found])
-    listing.print(connect(store, namespace, queue, bus), output, watch=watch)
+    listing.print(connection.client(), output, watch=watch)
 
 
 @queues.command("pause")
+@grouped
 def pause(
+    *,
     names: QueuesArgument,
     output: OutputOption = Output.TABLE,
-    store: StoreOption = None,
-    namespace: NamespaceOption = "default",
-    queue: QueueOption = None,
-    bus: BusOption = None,
+    connection: Connection,
 ) -> None:
     """Let workers take nothing from queues until they are resumed; what runs goes on. They know within a sweep.
 
@@ -64,17 +67,16 @@ def pause(
     Examples:
       durable queues pause email
     """
-    _set(names, True, output, store, namespace, queue, bus)
+    _set(names, True, output, connection)
 
 
 @queues.command("resume")
+@grouped
 def resume(
+    *,
     names: QueuesArgument,
     output: OutputOption = Output.TABLE,
-    store: StoreOption = None,
-    namespace: NamespaceOption = "default",
-    queue: QueueOption = None,
-    bus: BusOption = None,
+    connection: Connection,
 ) -> None:
     """Let workers take from queues again.
 
@@ -82,29 +84,23 @@ def resume(
     Examples:
       durable queues resume email
     """
-    _set(names, False, output, store, namespace, queue, bus)
+    _set(names, False, output, connection)
 
 
-def _set(
-    names: Sequence[str],
-    paused: bool,
-    output: Output,
-    store: str | None,
-    namespace: str,
-    queue: str | None,
-    bus: str | None,
-) -> None:
+def _set(names: Sequence[str], paused: bool, output: Output, connection: Connection) -> None:
     for name in names:
         check_own_name(name, "queue")
 
     async def run() -> None:
-        async with connect(store, namespace, queue, bus) as durable:
+        async with connection.client() as durable:
+            there = await known.queues(durable)
             for name in names:
                 if paused:
                     await durable.operator.pause_queue(name)
                 else:
                     await durable.operator.resume_queue(name)
                 acknowledge(output, name, f"{'paused' if paused else 'resumed'} {name}")
+                known.doubt("queue", name, there)
 
     asyncio.run(run())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -12,15 +13,13 @@ from rich.text import Text
 
 from durable.app import Durable
 from durable.calendar import zone
+from durable.cli import completion
 from durable.cli.application import CodeOption
-from durable.cli.connection import connect, connect_with_code
+from durable.cli.connection import Connection
+from durable.cli.grouping import grouped
 from durable.cli.listing import Listing, WatchOption
 from durable.cli.options import (
-    BusOption,
-    NamespaceOption,
     OutputOption,
-    QueueOption,
-    StoreOption,
     parse_past,
 )
 from durable.cli.output import (
@@ -37,13 +36,33 @@ from durable.duration import format_duration
 from durable.handle import Handle
 from durable.models import Schedule
 
-ScheduleArgument = Annotated[str, typer.Argument(metavar="ID", help="The schedule's id.")]
-SchedulesArgument = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of schedules.")]
+ScheduleArgument = Annotated[
+    str,
+    typer.Argument(metavar="ID", help="The schedule's id.", autocompletion=completion.schedules),
+]
+SchedulesArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="ID...", help="Ids of schedules.", autocompletion=completion.schedules),
+]
 ZoneOption = Annotated[
-    str | None, typer.Option("--tz", metavar="ZONE", help="By default the schedule's own.")
+    str | None,
+    typer.Option(
+        "--tz", metavar="ZONE", help="By default the schedule's own.", autocompletion=completion.zones
+    ),
 ]
 
 _HEADERS = ("ID", "WORKFLOW", "WHEN", "NEXT", "LAST")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Connection(Connection):
+    """Where -n is a number, and not short for the namespace."""
+
+    namespace: Annotated[
+        str,
+        typer.Option("--namespace", envvar="DURABLE_NAMESPACE", metavar="NAME", help="And which of them."),
+    ] = "default"
+
 
 schedules = typer.Typer(
     help="See, pause and remove schedules, and start what they start.", no_args_is_help=True
@@ -51,13 +70,12 @@ schedules = typer.Typer(
 
 
 @schedules.command("list")
+@grouped
 def list_(
+    *,
     watch: WatchOption = False,
     output: OutputOption = Output.TABLE,
-    store: StoreOption = None,
-    namespace: NamespaceOption = "default",
-    queue: QueueOption = None,
-    bus: BusOption = None,
+    connection: Connection,
 ) -> None:
     """List all schedules, by id.
 
@@ -68,17 +86,16 @@ def list_(
     """
 
     listing = Listing(Durable.list_schedules, _lines, lambda found: [schedule.id for schedule in found])
-    listing.print(connect(store, namespace, queue, bus), output, watch=watch)
+    listing.print(connection.client(), output, watch=watch)
 
 
 @schedules.command("show")
+@grouped
 def show(
+    *,
     id: ScheduleArgument,
     output: OutputOption = Output.TABLE,
-    store: StoreOption = None,
-    namespace: NamespaceOption = "default",
-    queue: QueueOption = None,
-    bus: BusOption = None,
+    connection: Connection,
 ) -> None:
     """Show one schedule: what it starts, when, and what becomes of instants that are missed or overlap.
 
@@ -89,7 +106,7 @@ def show(
     """
 
     async def run() -> Schedule:
-        async with connect(store, namespace, queue, bus) as durable:
+        async with connection.client() as durable:
             return await durable.get_schedule(id)
 
     found = asyncio.run(run())
@@ -103,18 +120,14 @@ def show(
 
 
 @schedules.command("next")
+@grouped
 def next_(
+    *,
     id: ScheduleArgument,
     number: Annotated[int, typer.Option("-n", min=1, max=1000, help="How many.")] = 5,
     tz: ZoneOption = None,
     output: OutputOption = Output.TABLE,
-    store: StoreOption = None,
-    namespace: Annotated[
-        str,
-        typer.Option("--namespace", envvar="DURABLE_NAMESPACE", metavar="NAME", help="And which of them."),
-    ] = "default",
-    queue: QueueOption = None,
-    bus: BusOption = None,
+    connection: _Connection,
 ) -> None:
     """Say when it fires next, as if it were not paused; jitter comes on top.
 
@@ -126,7 +139,7 @@ def next_(
     wanted = None if tz is None else zone(tz)
 
     async def run() -> tuple[Schedule, list[datetime]]:
-        async with connect(store, namespace, queue, bus) as durable:
+        async with connection.client() as durable:
             return await durable.get_schedule(id), await durable.next_fires(id, number)
 
     schedule, instants = asyncio.run(run())
@@ -145,13 +158,12 @@ def next_(
 
 
 @schedules.command("pause")
+@grouped
 def pause(
+    *,
     ids: SchedulesArgument,
     output: OutputOption = Output.TABLE,
-    store: StoreOption = None,
-    namespace: NamespaceOption = "default",
-    queue: QueueOption = None,
-    bus: BusOption = None,
+    connection: Connection,
 ) -> None:
     """Let schedules start nothing until they are resumed. What they would have started is not made up for.
 
@@ -159,17 +171,16 @@ def pause(
     Examples:
       durable schedules pause nightly
     """
-    _each(ids, connect(store, namespace, queue, bus), Durable.pause_schedule, output, "paused {}")
+    _each(ids, connection.client(), Durable.pause_schedule, output, "paused {}")
 
 
 @schedules.command("resume")
+@grouped
 def resume(
+    *,
     ids: SchedulesArgument,
     output: OutputOption = Output.TABLE,
-    store: StoreOption = None,
-    namespace: NamespaceOption = "default",
-    queue: QueueOption = None,
-    bus: BusOption = None,
+    connection: Connection,
 ) -> None:
     """Let paused schedules go on, with their next instant from now.
 
@@ -177,17 +188,16 @@ def resume(
     Examples:
       durable schedules resume nightly
     """
-    _each(ids, connect(store, namespace, queue, bus), Durable.resume_schedule, output, "resumed {}")
+    _each(ids, connection.client(), Durable.resume_schedule, output, "resumed {}")
 
 
 @schedules.command("remove")
+@grouped
 def remove(
+    *,
     ids: SchedulesArgument,
     output: OutputOption = Output.TABLE,
-    store: StoreOption = None,
-    namespace: NamespaceOption = "default",
-    queue: QueueOption = None,
-    bus: BusOption = None,
+    connection: Connection,
 ) -> None:
     """Forget schedules; what they have started goes on. Code that ensures one makes it again when it boots.
 
@@ -195,18 +205,17 @@ def remove(
     Examples:
       durable schedules remove nightly
     """
-    _each(ids, connect(store, namespace, queue, bus), Durable.remove_schedule, output, "removed {}")
+    _each(ids, connection.client(), Durable.remove_schedule, output, "removed {}")
 
 
 @schedules.command("trigger")
+@grouped
 def trigger(
+    *,
     id: ScheduleArgument,
     app: CodeOption = None,
     output: OutputOption = Output.TABLE,
-    store: StoreOption = None,
-    namespace: NamespaceOption = "default",
-    queue: QueueOption = None,
-    bus: BusOption = None,
+    connection: Connection,
 ) -> None:
     """Start an execution of a schedule now, out of turn, and print its id; of a paused one too.
 
@@ -217,23 +226,22 @@ def trigger(
     """
 
     async def run() -> Handle[Any]:
-        async with connect_with_code(app, store, namespace, queue, bus) as durable:
+        async with connection.client_with(app) as durable:
             return await durable.trigger_schedule(id)
 
     _print_started([asyncio.run(run())], output)
 
 
 @schedules.command("backfill")
+@grouped
 def backfill(
+    *,
     id: ScheduleArgument,
     since: Annotated[str, typer.Option(metavar="WHEN", help='From "24h" ago, or from an instant on.')],
     until: Annotated[str, typer.Option(metavar="WHEN", help='To "24h" ago, or to an instant.')],
     app: CodeOption = None,
     output: OutputOption = Output.TABLE,
-    store: StoreOption = None,
-    namespace: NamespaceOption = "default",
-    queue: QueueOption = None,
-    bus: BusOption = None,
+    connection: Connection,
 ) -> None:
     """Start the executions of past instants (at most 1,000) that were not started yet, and print their ids.
 
@@ -246,7 +254,7 @@ def backfill(
     first, last = parse_past(since, "--since", now), parse_past(until, "--until", now)
 
     async def run() -> list[Handle[Any]]:
-        async with connect_with_code(app, store, namespace, queue, bus) as durable:
+        async with connection.client_with(app) as durable:
             return await durable.backfill_schedule(id, since=first, until=last)
 
     _print_started(asyncio.run(run()), output)

@@ -12,14 +12,11 @@ import typer
 from rich.cells import cell_len
 from rich.text import Text
 
-from durable.cli.connection import connect, find_id
+from durable.cli.connection import Connection, find_id
+from durable.cli.grouping import grouped
 from durable.cli.options import (
-    BusOption,
     ExecutionArgument,
-    NamespaceOption,
     OutputOption,
-    QueueOption,
-    StoreOption,
 )
 from durable.cli.output import (
     MARKS,
@@ -62,14 +59,13 @@ class Row:
     note: str = ""
 
 
+@grouped
 def show(
+    *,
     execution: ExecutionArgument,
     linear: Annotated[bool, typer.Option("--linear", help="The true axis: cut no wait short.")] = False,
     output: OutputOption = Output.TABLE,
-    store: StoreOption = None,
-    namespace: NamespaceOption = "default",
-    queue: QueueOption = None,
-    bus: BusOption = None,
+    connection: Connection,
 ) -> None:
     """Show one execution: where it is, and its steps as a waterfall. Waits are cut short on its axis.
 
@@ -81,7 +77,7 @@ def show(
     """
 
     async def run() -> None:
-        async with connect(store, namespace, queue, bus) as durable:
+        async with connection.client() as durable:
             family = await load_family(durable.operator, await find_id(durable, execution))
         match output:
             case Output.IDS:

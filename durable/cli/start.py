@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from durable.app import Durable
+from durable.cli import completion, known
 from durable.cli.application import AppOption, find_application, is_reference
 from durable.cli.exits import ExitCode, tell
 from durable.cli.options import OutputOption, parse_instant, parse_tags, read_json
@@ -27,7 +28,9 @@ def start(
     arguments: Annotated[
         list[str],
         typer.Argument(
-            metavar="[MODULE:NAME] WORKFLOW [JSON]", help='What to start, with which input; "-" reads it.'
+            metavar="[MODULE:NAME] WORKFLOW [JSON]",
+            help='What to start, with which input; "-" reads it.',
+            autocompletion=completion.own_workflows,
         ),
     ],
     app: AppOption = None,
@@ -36,7 +39,13 @@ def start(
     at: Annotated[str | None, typer.Option(metavar="INSTANT", help="Not before then, in ISO 8601.")] = None,
     priority: Annotated[int | None, typer.Option(help="Greater goes first.")] = None,
     queue: Annotated[
-        str | None, typer.Option("--queue", "-q", help="Another queue than the workflow's.")
+        str | None,
+        typer.Option(
+            "--queue",
+            "-q",
+            help="Another queue than the workflow's.",
+            autocompletion=completion.own_queues,
+        ),
     ] = None,
     tag: Annotated[
         list[str] | None, typer.Option("--tag", metavar="NAME=VALUE", help="May be repeated.")
@@ -76,6 +85,7 @@ def start(
             handle: Handle[Any] = await durable.start(
                 workflow, value, key=key, delay=delay, at=begin_at, priority=priority, queue=queue, tags=tags
             )
+            known.doubt("queue", queue, {each.queue for each in durable.workflows()})
             if not handle.created:
                 error_console().print(f"{handle.id} had been started with that key")
             if not wait:

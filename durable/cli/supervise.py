@@ -11,6 +11,7 @@ from typing import Annotated, Final
 import typer
 
 from durable.app import Durable
+from durable.cli import completion
 from durable.cli.application import AppOption, find_application
 from durable.cli.exits import ExitCode
 from durable.cli.fleet import Fleet, Load, Scale
@@ -33,7 +34,13 @@ def supervise(
         int | None, typer.Option("--max", min=1, help="The most workers.", show_default="a core each")
     ] = None,
     queues: Annotated[
-        list[str] | None, typer.Option("--queue", "-q", help="A queue to serve; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--queue",
+            "-q",
+            help="A queue to serve; may be repeated.",
+            autocompletion=completion.own_queues,
+        ),
     ] = None,
     concurrency: Annotated[
         int | None, typer.Option("--concurrency", "-c", help="The most executions that each runs at once.")

@@ -14,6 +14,7 @@ import typer
 
 from durable import __version__
 from durable.app import Durable
+from durable.cli import completion
 from durable.cli.application import AppOption, find_application
 from durable.cli.exits import ExitCode
 from durable.cli.logs import LogFormat, logging_as
@@ -32,7 +33,13 @@ def worker(
     ] = None,
     app: AppOption = None,
     queues: Annotated[
-        list[str] | None, typer.Option("--queue", "-q", help="A queue to serve; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--queue",
+            "-q",
+            help="A queue to serve; may be repeated.",
+            autocompletion=completion.own_queues,
+        ),
     ] = None,
     concurrency: Annotated[
         int | None, typer.Option("--concurrency", "-c", help="The most executions that run at once.")

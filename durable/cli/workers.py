@@ -11,9 +11,11 @@ import typer
 from rich.text import Text
 
 from durable.app import Durable
-from durable.cli.connection import connect
+from durable.cli import completion
+from durable.cli.connection import Connection
+from durable.cli.grouping import grouped
 from durable.cli.listing import Listing, WatchOption
-from durable.cli.options import BusOption, NamespaceOption, OutputOption, QueueOption, StoreOption
+from durable.cli.options import OutputOption
 from durable.cli.output import Output, acknowledge, table
 from durable.duration import format_duration
 from durable.errors import InvalidInput, WorkerNotFound
@@ -21,26 +23,30 @@ from durable.models import WorkerRecord
 from durable.names import check_name
 
 WorkersArgument = Annotated[
-    list[str], typer.Argument(metavar="ID...", help="Ids of workers, or as much of each as is unique.")
+    list[str],
+    typer.Argument(
+        metavar="ID...",
+        help="Ids of workers, or as much of each as is unique.",
+        autocompletion=completion.workers,
+    ),
 ]
 
 _HEADERS: Final = ("ID", "VERSION", "QUEUES", "SLOTS", "UP", "BEAT", "STATE", "WORK")
 _NAMED: Final = 3
 
 workers = typer.Typer(
-    help="See the workers that are alive and what they run; drain one.", invoke_without_command=True
+    short_help="See the workers that are alive and what they run; drain one.", invoke_without_command=True
 )
 
 
 @workers.callback()
+@grouped
 def list_(
+    *,
     context: typer.Context,
     watch: WatchOption = False,
     output: OutputOption = Output.TABLE,
-    store: StoreOption = None,
-    namespace: NamespaceOption = "default",
-    queue: QueueOption = None,
-    bus: BusOption = None,
+    connection: Connection,
 ) -> None:
     """List the workers that are alive, each as it was at its last BEAT: five times in the length of its lease.
 
@@ -56,17 +62,16 @@ def list_(
     if context.invoked_subcommand is not None:
         return
     listing = Listing(_read, _lines, lambda found: [each.id for each in found])
-    listing.print(connect(store, namespace, queue, bus), output, watch=watch)
+    listing.print(connection.client(), output, watch=watch)
 
 
 @workers.command("drain")
+@grouped
 def drain(
+    *,
     ids: WorkersArgument,
     output: OutputOption = Output.TABLE,
-    store: StoreOption = None,
-    namespace: NamespaceOption = "default",
-    queue: QueueOption = None,
-    bus: BusOption = None,
+    connection: Connection,
 ) -> None:
     """Let workers take nothing new. They know within a sweep; `durable worker` then ends, as after a SIGTERM.
 
@@ -79,7 +84,7 @@ def drain(
     """
 
     async def run() -> None:
-        async with connect(store, namespace, queue, bus) as durable:
+        async with connection.client() as durable:
             alive = [worker.id for worker in await durable.operator.workers()]
             for id in [_find(alive, given) for given in ids]:
                 await durable.operator.drain_worker(id)
@@ -97,7 +102,7 @@ def _find(alive: Sequence[str], given: str) -> str:
     check_name(given, "the id of a worker")
     found = [given] if given in alive else [id for id in alive if id.startswith(given)]
     if not found:
-        raise WorkerNotFound(given)
+        raise WorkerNotFound(given, alive)
     if len(found) > 1:
         raise InvalidInput(
             f"{given!r} begins the ids of several workers", f"write more of it: {', '.join(found)}"

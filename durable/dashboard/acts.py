@@ -124,9 +124,13 @@ def read_json(text: str, what: str) -> JsonValue:
 
 
 async def _cancel(site: Site, id: str, fields: Fields, actor: str) -> Done:
-    reason = str(fields.get("reason") or "")
-    await site.durable.cancel(id, f"{reason} (by {actor})" if reason else f"by {actor}")
+    await site.durable.operator.cancel(id, str(fields.get("reason") or ""), by=actor)
     return Done("It was asked to end as cancelled.")
+
+
+async def _rollback(site: Site, id: str, fields: Fields, actor: str) -> Done:
+    await site.durable.operator.rollback(id, str(fields.get("reason") or ""), by=actor)
+    return Done("It was asked to undo what it has completed, and to end.")
 
 
 async def _retry(site: Site, id: str, fields: Fields, actor: str) -> Done:
@@ -222,6 +226,17 @@ _ALL: Final = (
         "Cancel",
         "Ask it to end as cancelled: its body may clean up, and compensations run where the workflow says so.",
         _cancel,
+        {"reason": str},
+        hurts=True,
+        ends=True,
+        bulk=True,
+    ),
+    Act(
+        "rollback",
+        "execution",
+        "Roll back",
+        "Undo its completed steps, newest first; if it goes on, it ends there as cancelled.",
+        _rollback,
         {"reason": str},
         hurts=True,
         ends=True,

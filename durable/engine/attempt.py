@@ -450,10 +450,10 @@ class Attempt:
         raise AssertionError("it is closed there")
 
     async def needs_repair(self, error: DurableError, step_id: str | None = None) -> NoReturn:
-        """Park the execution until somebody mends it; one that was to end anyway ends."""
+        """Park the execution until somebody mends it; one that was to end anyway ends, unless it is rolled back."""
         if self.host.onlooker is not None:
             self.host.onlooker.refused(error)
-        elif self.ending is not None:
+        elif self.ending is not None and END not in self.journal.history:
             log.error("execution %s of %s ends unmended: %s", self.row.id, self.row.workflow, error)
             await self.stop(self.ending.close())
         else:
@@ -561,6 +561,9 @@ class Attempt:
         return answer
 
     def _tell_failure(self, end: Close) -> None:
+        marker = self.journal.history.get(END)
+        if marker is not None and marker.attempts > 1 and end.status == marker.name:
+            return  # it failed before, and an operator has had it rolled back since
         start = failure_start(self.workflow, self.row, self.journal.ver, end)
         if start is not None:
             self.journal.send(Start(started_within(start.spec, self.host.telemetry)))

@@ -129,7 +129,8 @@ class Body:
 
     async def _ended_by(self, ending: Ending) -> Next:
         attempt, journal = self._attempt, self._journal
-        if attempt.workflow.rollback == "on_failure" and attempt.compensations:
+        undoes = attempt.workflow.rollback == "on_failure" or END in journal.history
+        if undoes and attempt.compensations:
             if END not in journal.history:
                 now = attempt.host.clock.now_ms()
                 data = dump_error(ending.error)

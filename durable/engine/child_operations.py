@@ -26,6 +26,7 @@ from durable.errors import (
 )
 from durable.handle import Handle
 from durable.models import Execution
+from durable.names import check_actor
 from durable.protocols import (
     Checkpoint,
     Message,
@@ -170,14 +171,14 @@ class ChildOperations(WaitOperations):
         message = Message(message_id, MessageKind.SIGNAL, signal.name, data)
         return self.once(branch, here, "signal", execution_id, Post(execution_id, message), data)
 
-    def cancel(self, execution_id: str, reason: str) -> Coroutine[Any, Any, None]:
+    def cancel(self, execution_id: str, reason: str, *, by: str = "") -> Coroutine[Any, Any, None]:
         branch = self.here()
         here = branch.key("cancel")
         message = Message(
             f"cancel:{self.execution_id}:{here}",
             MessageKind.CANCEL,
             "cancel",
-            cancel_data(reason),
+            cancel_data(reason, check_actor(by)),
             Reach.BLOCKED,
         )
         return self.once(branch, here, "cancel", execution_id, Post(execution_id, message), to_json(reason))

@@ -13,13 +13,13 @@ from typing import Any, Final
 from pydantic_core import from_json, to_json
 
 from durable.engine.journal import Journal
-from durable.engine.transitions import END, GIVEN, PAUSED, failed
+from durable.engine.transitions import END, GIVEN, PAUSED, cancel_data, failed
 from durable.models import ErrorRecord, ExecutionStatus
 from durable.protocols import Block, Checkpoint, CheckpointStatus, Free, InboxEntry, Next, Ready
 
 RETRY, RETRY_ROLLBACK, FORCE_FAIL = "retry", "retry_rollback", "force_fail"
 SKIP_STEP, EDIT_STEP = "skip_step", "edit_step_result"
-PAUSE, RESUME = "pause", "resume"
+PAUSE, RESUME, ROLLBACK = "pause", "resume", "rollback"
 
 APPLIED, REFUSED = "__operator", "__refused"
 """Who has taken the message of an act."""
@@ -86,6 +86,8 @@ def apply_act(entry: InboxEntry, journal: Journal, running: Mapping[str, Running
         case "retry_rollback":
             _reopen(journal, ("rollback",))
             return Effect()
+        case "rollback":
+            return _roll_back(journal, details, value, running)
         case "skip_step":
             return _skip(journal, running, details, value)
         case "edit_step_result":
@@ -104,7 +106,9 @@ def _retry(journal: Journal, details: Mapping[str, Any]) -> Effect | None:
     _reopen(journal, ("step", "child", "rollback"))
     # A signal whose payload cannot be read is given up, and its wait waits for the next one.
     unread = details.get("step_id")
-    journal.forget([step_id for step_id in (END, unread) if step_id in journal.history])
+    # Of one that was parked while it was rolled back, that goes on.
+    over = None if details.get("from") == ExecutionStatus.PARKED else END
+    journal.forget([step_id for step_id in (over, unread) if step_id in journal.history])
     return Effect(_next_attempt(journal, details))
 
 
@@ -113,6 +117,25 @@ def _next_attempt(journal: Journal, details: Mapping[str, Any]) -> Ready | None:
     if details.get("from") != ExecutionStatus.FAILED:
         return None
     return Ready(0, ExecutionStatus.PENDING, journal.row.attempt + 1)
+
+
+def _roll_back(
+    journal: Journal, details: Mapping[str, Any], error: bytes, running: Mapping[str, Running]
+) -> Effect | None:
+    """Let the body come to where it was and end there, and undo what it has completed."""
+    before = details.get("from")
+    if END in journal.history:
+        return Effect() if before == ExecutionStatus.PARKED else None  # it is rolled back already
+    if error and details.get("attempt") != journal.row.attempt:
+        return None  # it had ended, and somebody else has retried it
+    status = ExecutionStatus(str(before)) if error else ExecutionStatus.CANCELLED
+    error = error or cancel_data(str(details.get("reason", "")), str(details.get("by", "")))
+    if PAUSED in journal.history:
+        journal.forget([PAUSED])
+    ends = 1 if status is ExecutionStatus.CANCELLED else 2  # a failure was told when it failed
+    journal.record(END, "end", status, CheckpointStatus.OPEN, error, attempts=ends, started_at=journal.now)
+    # A compensation that runs, by the body's own rollback, shall not run again.
+    return Effect(gently=any(step.kind == "rollback" for step in running.values()), amends=True)
 
 
 def _reopen(journal: Journal, again: tuple[str, ...]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Any
 
 from pydantic_core import from_json, to_json
@@ -13,6 +12,7 @@ from durable.engine.frames import Child
 from durable.engine.options import listens_of
 from durable.errors import InvalidInput
 from durable.flow_control import merged
+from durable.names import did_you_mean
 from durable.protocols import Checkpoint, ExecutionRow, NewExecution
 from durable.workflow import AnyWorkflow
 
@@ -124,12 +124,7 @@ def _detached(data: bytes) -> bytes:
 def no_such_step(execution_id: str, step_id: str, known: Iterable[str]) -> InvalidInput:
     """The error for a step that is not recorded."""
     names = [name for name in known if not name.startswith("__")]
-    close = get_close_matches(step_id, names, n=1)
-    if close:
-        hint = f"did you mean {close[0]!r}?"
-    elif names:
-        shown = ", ".join(names[:10]) + (" ..." if len(names) > 10 else "")
-        hint = f"its steps are {shown}"
-    else:
-        hint = "no step of it is recorded yet"
+    shown = ", ".join(names[:10]) + (" ..." if len(names) > 10 else "")
+    recorded = f"its steps are {shown}" if names else "no step of it is recorded yet"
+    hint = did_you_mean(step_id, names).strip() or recorded
     return InvalidInput(f"execution {execution_id} has no step {step_id!r}", hint)

@@ -81,7 +81,7 @@ def cancelled_by(data: bytes) -> Ending:
 
 def cancel_data(reason: str, by: str = "") -> bytes:
     """The data of a cancel's message: the error that its execution will end with."""
-    reason = reason.encode("utf-8", "replace").decode()[:_LONGEST_REASON]
+    reason = kept(reason)
     details = {"by": by} if by else None
     error = ErrorRecord(
         "durable.errors.ExecutionCancelled", reason, code="cancelled", details=details, retry=False
@@ -94,6 +94,11 @@ def timed_out() -> Ending:
         "durable.errors.ExecutionFailed", "the run's timeout is over", code="timeout", retry=False
     )
     return Ending(ExecutionStatus.FAILED, error, may_clean_up=False)
+
+
+def kept(reason: str) -> str:
+    """As much of a reason as is stored."""
+    return reason.encode("utf-8", "replace").decode()[:_LONGEST_REASON]
 
 
 def poisoned(crashes: int) -> Close:

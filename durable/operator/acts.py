@@ -14,16 +14,17 @@ from durable.engine.operator_acts import (
     RESUME,
     RETRY,
     RETRY_ROLLBACK,
+    ROLLBACK,
     SKIP_STEP,
     SKIPPED,
     pack_act,
 )
 from durable.engine.reruns import Rerun, no_such_step, repeated
-from durable.engine.transitions import PAUSED
+from durable.engine.transitions import END, PAUSED, kept
 from durable.errors import InvalidInput, WorkerNotFound, WrongStatus
 from durable.handle import Handle
 from durable.models import ExecutionStatus
-from durable.names import check_key, check_name, check_own_name
+from durable.names import check_actor, check_key, check_name, check_own_name
 from durable.operator.questions import Questions, Statuses, statuses
 from durable.presence import drain_mark, is_mark
 from durable.protocols import (
@@ -46,6 +47,7 @@ _AMENDABLE: Final = (*_GOING, ExecutionStatus.FAILED, ExecutionStatus.COMPENSATI
 APPLIES_TO: Final[Mapping[str, Sequence[ExecutionStatus]]] = {
     RETRY: (ExecutionStatus.FAILED, ExecutionStatus.PARKED),
     RETRY_ROLLBACK: (ExecutionStatus.COMPENSATION_FAILED,),
+    ROLLBACK: (*_GOING, ExecutionStatus.FAILED, ExecutionStatus.CANCELLED),
     FORCE_FAIL: _GOING,
     SKIP_STEP: _AMENDABLE,
     EDIT_STEP: _AMENDABLE,
@@ -68,9 +70,29 @@ class Acts(Questions):
         """Go on with the rollback of an execution whose compensation failed, from the one that failed."""
         await self._act(await self._row(execution_id), RETRY_ROLLBACK, by)
 
+    async def rollback(self, execution_id: str, reason: str = "", *, by: str = "") -> None:
+        """Undo what an execution has completed, newest first, whatever its workflow says of `rollback=`. One that goes
+        on, in whatever way, ends as cancelled with this reason: its body comes to where it was, steps that run are
+        cancelled, and nothing but compensations begins there any more. One that failed or was cancelled keeps its end,
+        and `on_failure=` is not told again. A parked one whose code does not fit stays parked, and is rolled
+        back once it is mended and retried. A compensation that fails stops it, as always: `retry_rollback` goes on.
+
+        Raises:
+            InvalidInput: it has ended, and was rolled back.
+        """
+        row, history = await self._row_and_history(execution_id)
+        _check_status(row, ROLLBACK)
+        if row.status.final and END in history:
+            raise InvalidInput(
+                f"execution {execution_id} was rolled back when it ended",
+                "rerun it, if it is to happen again",
+            )
+        error = row.error if row.status.final and row.error else b""
+        await self._act(row, ROLLBACK, by, {"reason": kept(reason)}, error)
+
     async def force_fail(self, execution_id: str, reason: str, *, by: str = "") -> None:
         """End an execution as failed, whatever it is doing, with this reason. No compensation runs."""
-        await self._act(await self._row(execution_id), FORCE_FAIL, by, {"reason": reason})
+        await self._act(await self._row(execution_id), FORCE_FAIL, by, {"reason": kept(reason)})
 
     async def cancel(self, execution_id: str, reason: str = "", *, by: str = "") -> None:
         """Ask an execution to end as cancelled, as `Durable.cancel` does, with who did it; one that has ended is left
@@ -172,6 +194,7 @@ class Acts(Questions):
             KeyConflict: the key is that of an execution with another input.
         """
         checked_key = None if key is None else check_key(key)
+        check_actor(by)
         row, history = await self._row_and_history(execution_id)
         workflow = self._registry.get(row.workflow, row.version)
         data = None if input is ... else b""
@@ -270,7 +293,7 @@ class Acts(Questions):
         check_name(worker_id, "the id of a worker")
         live = await self._store.live()
         if worker_id not in live.workers:
-            raise WorkerNotFound(worker_id)
+            raise WorkerNotFound(worker_id, live.workers)
         await self._store.pause_queue(drain_mark(worker_id), True)
         alive = {drain_mark(id) for id in live.workers}
         for name in await self._store.paused_queues():
@@ -290,6 +313,7 @@ class Acts(Questions):
         applies: bool | None = None,
     ) -> None:
         """Post it. `applies`: whether it does, where the status alone does not tell."""
+        check_actor(by)
         if not (row.status in APPLIES_TO[verb] if applies is None else applies):
             raise WrongStatus(row.id, verb, row.status)
         about: dict[str, object] = {**(details or {}), "by": by, "from": row.status, "attempt": row.attempt}

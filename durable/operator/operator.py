@@ -19,7 +19,8 @@ _AT_ONCE: Final = 50
 @final
 class Operator(Acts):
     """Every verb takes an execution's id and raises `ExecutionNotFound` when there is none, `WrongStatus` when the verb
-    does not apply to where the execution is. What it does is stored when it returns, with who did it (`by`)."""
+    does not apply to where the execution is. What it does is stored when it returns, with who did it (`by`, up to 200
+    printable characters)."""
 
     async def bulk(
         self,
@@ -39,9 +40,9 @@ class Operator(Acts):
     ) -> BulkReport:
         """Do one act to all executions that match, at most `limit` of them, the newest first.
 
-        `verb` is `cancel`, `force_fail` (both with the `reason`), `retry`, `retry_rollback`, `pause`, `resume` or
-        `rerun`. Without a `status` those match to whose status the verb applies. What is created after the call
-        began is left alone. `dry_run`: nothing is done, and the report is a preview.
+        `verb` is `cancel`, `rollback`, `force_fail` (these with the `reason`), `retry`, `retry_rollback`, `pause`,
+        `resume` or `rerun`. Without a `status` those match to whose status the verb applies. What is created after the
+        call began is left alone. `dry_run`: nothing is done, and the report is a preview.
 
         Raises:
             InvalidInput: the verb is none of these, nothing says which executions are meant, or as `list_executions`.
@@ -86,6 +87,7 @@ class Operator(Acts):
     def _bulk_act(self, verb: str, reason: str, by: str) -> Callable[[str], Awaitable[object]]:
         acts: dict[str, Callable[[str], Awaitable[object]]] = {
             "cancel": lambda id: self.cancel(id, reason, by=by),
+            "rollback": lambda id: self.rollback(id, reason, by=by),
             "force_fail": lambda id: self.force_fail(id, reason, by=by),
             "retry": lambda id: self.retry(id, by=by),
             "retry_rollback": lambda id: self.retry_rollback(id, by=by),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from difflib import get_close_matches
 
 from durable.client import Client, execution_of
 from durable.clock import Clock, to_datetime
@@ -24,7 +23,7 @@ from durable.models import (
     QueueInfo,
     WorkerRecord,
 )
-from durable.names import check_name
+from durable.names import check_name, did_you_mean
 from durable.operator.detail import detail_of, explanation, limit_info, shown_instant
 from durable.presence import Presence, is_mark, worker_record
 from durable.protocols import DurableQueue, DurableStore, ExecutionRow, GateKind, MessageKind, Query, State
@@ -241,7 +240,6 @@ def statuses(status: Statuses | None) -> tuple[ExecutionStatus, ...]:
 
 def _nearest(given: Sequence[str]) -> str:
     """What somebody may have meant who gave statuses that there are not."""
-    wrong = [one for one in given if one not in list(ExecutionStatus)]
-    near = [str(close) for one in wrong for close in get_close_matches(one, list(ExecutionStatus), 1)]
-    known = f"known are {', '.join(ExecutionStatus)}"
-    return f"did you mean {' and '.join(map(repr, near))}? {known}" if near else known
+    known = [str(status) for status in ExecutionStatus]
+    near = "".join(did_you_mean(one, known) for one in given if one not in known)
+    return f"{near}known are {', '.join(known)}"

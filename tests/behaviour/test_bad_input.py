@@ -199,10 +199,37 @@ async def test_ids_that_nobody_has_are_not_found(world: World) -> None:
         lambda: node.operator.get_execution_detail("nobody"),
         lambda: node.operator.retry("nobody"),
         lambda: node.operator.force_fail("nobody", "why"),
+        lambda: node.operator.rollback("nobody"),
         lambda: node.operator.explain("nobody"),
     ):
         with pytest.raises(ExecutionNotFound, match="nobody"):
             await call()
+
+
+@pytest.mark.parametrize("by", ["two\nlines", "\x1b[2J", "half \udcff", "x" * 201, 7])
+async def test_who_does_something_is_a_short_line_of_text(one_index_world: World, by: Any) -> None:
+    node = await one_index_world.node(*KNOWN, worker=False)
+    handle = await node.start(takes_text, "one")
+    operator = node.operator
+    for call in (
+        lambda: handle.cancel(by=by),
+        lambda: node.cancel(handle.id, by=by),
+        lambda: operator.pause(handle.id, by=by),
+        lambda: operator.rollback(handle.id, by=by),
+        lambda: operator.rerun(handle.id, by=by),
+    ):
+        with pytest.raises(InvalidInput, match="by must be"):
+            await call()
+    assert await operator.unread_acts(handle.id) == []
+
+
+async def test_a_reason_is_kept_as_far_as_it_can_be(one_index_world: World) -> None:
+    node = await one_index_world.node(*KNOWN, worker=False)
+    handle = await node.start(takes_text, "one")
+    await node.operator.force_fail(handle.id, "half \udcff and long " + "x" * 100_000)
+    [act] = [e for e in (await node.operator.get_execution_detail(handle.id)).audit if e.kind == "operator"]
+    assert str(act.details["reason"]).startswith("half ? and long xxx")
+    assert len(str(act.details["reason"])) == 8192
 
 
 async def test_one_key_with_two_inputs_is_a_conflict(world: World) -> None:

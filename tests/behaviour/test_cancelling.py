@@ -76,10 +76,12 @@ async def test_an_execution_that_waits_is_cancelled_at_once(
     if fresh:
         node = await still_world.restart()
         handle = node.handle(handle.id)
-    await handle.cancel("fraud")
+    await handle.cancel("fraud", by="ada")
     await cancelled(handle, "fraud")
     await still_world.advance("6h")
     assert (await handle.status()).status == "cancelled"
+    [act] = [e for e in (await node.operator.get_execution_detail(handle.id)).audit if e.kind == "cancel"]
+    assert act.details == {"reason": "fraud", "by": "ada"}
 
 
 async def test_an_execution_that_nobody_began_is_cancelled_without_a_worker(world: World) -> None:

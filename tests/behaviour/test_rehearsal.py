@@ -65,6 +65,10 @@ async def cancel(env: DurableEnv, handle: Handle[Any]) -> None:
     await handle.cancel("fraud")
 
 
+async def roll_back(env: DurableEnv, handle: Handle[Any]) -> None:
+    await env.durable.operator.rollback(handle.id, "enough")
+
+
 async def force_fail(env: DurableEnv, handle: Handle[Any]) -> None:
     await env.durable.operator.force_fail(handle.id, "enough")
 
@@ -264,6 +268,8 @@ async def out_of_time(env: DurableEnv, handle: Handle[Any]) -> None:
     ("body", "act", "settings"),
     [
         (plain, force_fail, {}),
+        (plain, roll_back, {}),
+        (fails_early, roll_back, {"retry": 1}),
         (plain, out_of_time, {"timeout": "1h"}),
         (raises_at_the_end, go, {}),
         (fails_early, out_of_time, {"retry": Retry(attempts=2, base="1s", jitter=0)}),

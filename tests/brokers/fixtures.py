@@ -187,6 +187,13 @@ def postgres_url(broker_run: Run) -> Iterator[str]:
 @pytest.fixture
 def namespace(broker_run: Run) -> Iterator[str]:
     """One that no other test has; the shared Redis forgets it when the test is over."""
+    with fresh_namespace(broker_run) as name:
+        yield name
+
+
+@contextlib.contextmanager
+def fresh_namespace(broker_run: Run) -> Iterator[str]:
+    """As the fixture `namespace`, for those of a wider scope."""
     name = f"t{secrets.token_hex(6)}"
     yield name
     if url := _given("redis_url"):

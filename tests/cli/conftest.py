@@ -14,23 +14,39 @@ import signal
 import subprocess
 import sys
 import termios
+import threading
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+import tty
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, final
+from typing import IO, Any, TextIO, final
 
 import pytest
 
 from durable import Durable, ExecutionStatus
+from durable.backends import backend_for
 from durable.cli import program
+from durable.clock import SystemClock
+from durable.presence import Presence
+from tests.cli import shop
 from tests.support import reaches
 
 ROOT = Path(__file__).parents[2]
 SHOP = Path(__file__).with_name("shop.py")
 PATIENCE = 30.0
 FINAL = tuple(status for status in ExecutionStatus if status.final)
+
+
+def commands(group: Any = None, name: str = "") -> Iterator[tuple[str, Any]]:
+    """All commands of the program, each with what Typer has made of it."""
+    found = program.command(program.program) if group is None else group
+    below = getattr(found, "commands", {})
+    if not below or (name and found.invoke_without_command):
+        yield name, found
+    for word, each in below.items():
+        yield from commands(each, f"{name} {word}".strip())
 
 
 @dataclass(frozen=True)
@@ -48,18 +64,44 @@ class Ran:
 class Shell:
     """Runs `durable` in a directory: most of it in this process, which is fast, and some of it as users do."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, url: str | None = None, namespace: str = "default") -> None:
         self.directory = directory
-        self.url = f"sqlite:///{directory / 'shop.db'}"
+        self.url = url or f"sqlite:///{directory / 'shop.db'}"
+        self.namespace = namespace
         kept = {name: value for name, value in os.environ.items() if not name.startswith("DURABLE_")}
         for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
             kept.pop(name, None)
         self.environment = {**kept, "PYTHONPATH": str(ROOT), "DURABLE_STORE_URL": self.url, "TERM": "xterm"}
+        if url is not None:
+            self.environment |= {
+                "DURABLE_NAMESPACE": namespace,
+                "SHOP_STORE": self.url,
+                "SHOP_NAMESPACE": namespace,
+            }
         self.command = [sys.executable, "-m", "durable.cli"]
 
     def run(self, *arguments: str, stdin: str | bytes = "", code: int = 0, **environment: str | None) -> Ran:
         """Run it in this process, and look at its exit code. An environment variable that is None is not set."""
         out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+        ended = self._run(arguments, out, err, stdin, environment)
+        return _looked_at(arguments, ended, out.buffer, err.buffer, code)
+
+    def run_on_terminal(
+        self, *arguments: str, width: int = 100, code: int = 0, **environment: str | None
+    ) -> Ran:
+        """Run it in this process, which writes to a terminal, and look at its exit code."""
+        with _terminal(width) as (shown, screen):
+            ended = self._run(arguments, screen, screen, "", {"COLUMNS": str(width), **environment})
+        return _looked_at(arguments, ended, shown, io.BytesIO(), code)
+
+    def _run(
+        self,
+        arguments: Sequence[str],
+        out: TextIO,
+        err: TextIO,
+        stdin: str | bytes,
+        environment: dict[str, str | None],
+    ) -> int:
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
             for name in set(os.environ) - set(self.environment):
                 patch.delenv(name)
@@ -73,12 +115,11 @@ class Shell:
             patch.chdir(self.directory)
             modules = set(sys.modules)
             try:
-                ended = program.run(arguments)
+                return program.run(arguments)
             finally:
                 for module in set(sys.modules) - modules:
                     if getattr(sys.modules[module], "__file__", "").startswith(str(self.directory)):
                         del sys.modules[module]
-        return _looked_at(arguments, ended, out.buffer, err.buffer, code)
 
     def run_apart(
         self, *arguments: str, stdin: str | bytes = "", code: int = 0, **environment: str | None
@@ -112,10 +153,23 @@ class Shell:
         """Have a store that is empty."""
 
         async def enter() -> None:
-            async with Durable(store=self.url, worker=False):
+            async with Durable(store=self.url, namespace=self.namespace, worker=False):
                 pass
 
         asyncio.run(enter())
+
+    async def beat(self, worker: str) -> None:
+        """Let there be a worker that would take whatever is ready, and takes nothing."""
+        backend = backend_for(self.url)
+        assert backend.open_store is not None
+        store = backend.open_store(self.url, namespace=self.namespace, clock=SystemClock())
+        known = [f"{workflow.name}@{workflow.version}" for workflow in shop.durable.definitions()]
+        about = Presence("1", "host", 1, queues=["default", "email"], workflows=known, slots=10)
+        await store.open()
+        try:
+            await asyncio.to_thread(store.beat, worker, ttl_ms=3_600_000, info=about.pack())
+        finally:
+            await store.close()
 
     def start(self, *arguments: str) -> str:
         return self.run("start", *arguments).out.strip()
@@ -125,7 +179,7 @@ class Shell:
         asyncio.run(self._until(execution_id, statuses or FINAL))
 
     async def _until(self, execution_id: str, statuses: tuple[str, ...]) -> None:
-        async with Durable(store=self.url, worker=False) as durable:
+        async with Durable(store=self.url, namespace=self.namespace, worker=False) as durable:
             await reaches(durable.handle(execution_id), *statuses, within=PATIENCE)
 
     @contextmanager
@@ -233,6 +287,29 @@ def _looked_at(arguments: Sequence[str], ended: int, out: Any, err: Any, code: i
 
 
 @contextmanager
+def _terminal(width: int) -> Generator[tuple[io.BytesIO, TextIO]]:
+    """What has been shown at the end of the block, and the terminal to write to."""
+    parent, child = pty.openpty()
+    tty.setraw(child)  # a line ends as it was written
+    termios.tcsetwinsize(child, (40, width))
+    shown = io.BytesIO()
+
+    def look() -> None:
+        with suppress(OSError):  # how the end of a terminal reads on Linux
+            while data := os.read(parent, 65536):
+                shown.write(data)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        with os.fdopen(child, "w", encoding="utf-8") as screen:
+            yield shown, screen
+    finally:
+        looking.join()
+        os.close(parent)
+
+
+@contextmanager
 def _ended(process: Process) -> Generator[Process]:
     try:
         yield process
@@ -284,4 +361,20 @@ def sold(tmp_path_factory: pytest.TempPathFactory) -> Sold:
             shell.until(ended)
         for parked in (sold.diverged, sold.unstorable):
             shell.until(parked, "parked")
+    return sold
+
+
+@pytest.fixture(scope="module")
+def planned(sold: Sold) -> Sold:
+    """With a worker, schedules, a queue that is paused and a limit that was set."""
+
+    async def plan() -> None:
+        async with Durable([shop.send_email], store=sold.shell.url, worker=False) as durable:
+            for id in ("nightly", "a:hourly"):
+                await durable.ensure_schedule(shop.send_email, id=id, cron="0 3 * * *")
+            await durable.operator.pause_queue("email")
+            await durable.operator.set_limit("report/concurrency", 3)
+        await sold.shell.beat("host:1:abc")
+
+    asyncio.run(plan())
     return sold

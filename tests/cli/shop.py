@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,21 @@ async def charge(order: Order) -> str:
 @step
 def ship(order: Order) -> str:
     return f"parcel-{order.id}"
+
+
+@step
+async def book() -> str:
+    return "room 7"
+
+
+@book.undo
+async def unbook(room: str) -> None: ...
+
+
+@workflow
+async def booking(ctx: Context) -> None:
+    await ctx.step(book)
+    await ctx.wait_for_signal(Approved)
 
 
 @workflow
@@ -131,6 +147,7 @@ async def logging_one(ctx: Context) -> None:
 durable = Durable(
     [
         flaky,
+        booking,
         fulfil,
         echo,
         declined,
@@ -145,7 +162,8 @@ durable = Durable(
         logging_one,
         napping,
     ],
-    store="sqlite:///shop.db",
+    store=os.environ.get("SHOP_STORE", "sqlite:///shop.db"),
+    namespace=os.environ.get("SHOP_NAMESPACE", "default"),
     sweep="500ms",
     lease="2s",
 )

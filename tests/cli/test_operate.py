@@ -57,6 +57,19 @@ def test_acts_on_a_waiting_execution_from_pause_to_rerun(shell: Shell) -> None:
     assert by == {getpass.getuser()}
 
 
+def test_what_was_done_is_rolled_back_with_the_reason_and_by_whom(shell: Shell) -> None:
+    id = shell.start("booking")
+    with shell.worker():
+        shell.until(id, "waiting")
+        assert shell.run("rollback", id, "--dry-run").out == f"would be rolling back {id}\n"
+        assert shell.run("rollback", id, "--reason", "too far", "--by", "ada").out == f"rolling back {id}\n"
+        shell.until(id, "cancelled")
+    detail = shell.json("show", id)
+    assert [step["id"] for step in detail["steps"] if step["kind"] == "rollback"] == ["rollback:book"]
+    assert detail["execution"]["error"]["message"] == "too far"
+    assert "was rolled back" in shell.refused("rollback", id)
+
+
 def test_an_act_on_all_that_match_asks_first(shell: Shell) -> None:
     ids = {shell.start("fulfil", ORDER, "--delay", "1h") for _ in range(3)}
     refused = shell.run("cancel", "--workflow", "fulfil", stdin="n\n", code=130)

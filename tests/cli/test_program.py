@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,52 +11,19 @@ from pathlib import Path
 import pytest
 
 from durable import __version__
-from tests.cli.conftest import ROOT, Shell, Sold
-
-COMMANDS = [
-    "demo",
-    "worker",
-    "supervise",
-    "start",
-    "list",
-    "show",
-    "signal",
-    "send",
-    "cancel",
-    "retry",
-    "check",
-    "export",
-    "prune",
-    "doctor",
-]
-GROUPS = {
-    "schedules": ["list", "show", "next", "pause", "resume", "trigger", "remove", "backfill"],
-    "queues": ["list", "pause", "resume"],
-    "limits": ["list", "set", "unset"],
-    "workers": ["drain"],
-}
+from tests.cli.conftest import ROOT, Shell, Sold, commands
 
 
 def test_help_lists_every_command_and_each_has_examples(tmp_path: Path) -> None:
     shell = Shell(tmp_path)
     overview = shell.run("--help").out
     assert shell.run().out == overview
-    for command in COMMANDS:
-        assert f"\n  {command} " in overview
-        assert f"\n    durable {command}" in shell.run(command, "--help").out.partition("Examples:")[2], (
-            command
-        )
-
-
-@pytest.mark.parametrize("group", GROUPS)
-def test_help_of_a_group_lists_its_commands_and_each_has_examples(tmp_path: Path, group: str) -> None:
-    shell = Shell(tmp_path)
-    assert f"\n  {group} " in shell.run("--help").out
-    overview = shell.run(group, "--help").out
-    for command in GROUPS[group]:
-        assert f"\n  {command} " in overview
-        examples = shell.run(group, command, "--help").out.partition("Examples:")[2]
-        assert f"\n    durable {group} {command}" in examples, command
+    for name, _ in commands():
+        *groups, word = name.split()
+        listed = shell.run(*groups, "--help").out if groups else overview
+        assert f"\n  {word} " in listed
+        examples = shell.run(*name.split(), "--help").out.partition("Examples:")[2]
+        assert re.search(rf"^    (\w+=\S+ )?durable {name}\b", examples, re.MULTILINE), name
 
 
 def test_the_version_is_told(tmp_path: Path) -> None:
@@ -175,25 +143,47 @@ def test_a_reader_that_goes_away_is_no_error(sold: Sold) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "offered"),
-    [("durable sch", "schedules"), ("durable queues pa", "pause"), ("durable workers --wa", "--watch")],
+    ("arguments", "meant"),
+    [
+        (["list", "--status", "faild"], "'failed'"),
+        (["start", "flaki"], "'flaky'"),
+        (["start", "--app", "app:durabel", "flaky"], "'durable'"),
+        (["describe", "flaki"], "'flaky'"),
+        (["skip-step", "{waiting}", "chrage"], "'charge'"),
+        (["schedules", "show", "nigthly"], "'nightly'? `durable schedules list` names"),
+        (["schedules", "remove", "nigthly"], "'nightly'"),
+        (["workers", "drain", "hots:1:abc"], "'host:1:abc'? `durable workers` names"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_bash_completes_commands_and_options(tmp_path: Path, sold: Sold, typed: str, offered: str) -> None:
-    command = tmp_path / "durable"
-    command.write_text(f'#!/bin/sh\nexec {" ".join(sold.shell.command)} "$@"\n')
-    command.chmod(0o755)
-    script = f"""
-        eval "$(durable --show-completion bash)"
-        COMP_WORDS=({typed}); COMP_CWORD={len(typed.split()) - 1}
-        _durable_completion durable
-        echo "${{COMPREPLY[@]}}"
-    """
-    ran = subprocess.run(
-        ["bash", "-c", script],
-        env={**sold.shell.environment, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SHELL": "/bin/bash"},
-        cwd=sold.shell.directory,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran.stdout.split() == [offered], ran.stderr
+def test_a_name_that_nothing_has_is_answered_with_the_closest(
+    planned: Sold, arguments: list[str], meant: str
+) -> None:
+    words = [argument.format(waiting=planned.waiting) for argument in arguments]
+    refused = planned.shell.refused(*words, code=3 if words[0] in ("schedules", "workers") else 2)
+    assert f"did you mean {meant}" in refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["list", "--workflow", "fulfl"], "no workflow 'fulfl' is known here; did you mean 'fulfil'?"),
+        (["cancel", "--workflow", "fulfl", "--yes"], "did you mean 'fulfil'?"),
+        (["check", "--workflow", "fulfl"], "did you mean 'fulfil'?"),
+        (["queues", "resume", "emial"], "no queue 'emial' is known here; did you mean 'email'?"),
+        (["limits", "unset", "reprot/concurrency"], "did you mean 'report/concurrency'?"),
+        (["signal", "{waiting}", "aproved"], "did you mean 'approved'?"),
+        (["start", "slow", "1", "--delay", "1d", "--queue", "emial"], "did you mean 'email'?"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_new_name_that_is_like_one_in_use_is_allowed_and_doubted(
+    planned: Sold, arguments: list[str], meant: str
+) -> None:
+    words = [argument.format(waiting=planned.waiting) for argument in arguments]
+    assert meant in planned.shell.run(*words).err
+
+
+@pytest.mark.parametrize("name", ["fulfil", "zzz"])
+def test_a_name_that_is_in_use_or_like_none_is_not_doubted(planned: Sold, name: str) -> None:
+    assert planned.shell.run("list", "--workflow", name, "--status", "running").err == ""

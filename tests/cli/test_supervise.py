@@ -102,18 +102,15 @@ def test_an_application_that_cannot_work_is_refused_at_once(shell: Shell) -> Non
 
 @pytest.mark.needs("redis_url")
 def test_workers_come_with_the_work_on_redis(shell: Shell, redis_url: str, namespace: str) -> None:
-    app = (shell.directory / "app.py").read_text()
-    place = f"store={redis_url!r},\n    namespace={namespace!r},"
-    (shell.directory / "app.py").write_text(app.replace('store="sqlite:///shop.db",', place))
-    options = {"DURABLE_STORE_URL": redis_url, "DURABLE_NAMESPACE": namespace}
-    with shell.process("supervise", "--min", "0", "--idle", "500ms", **options) as supervisor:
+    shell = Shell(shell.directory, redis_url, namespace)
+    with shell.process("supervise", "--min", "0", "--idle", "500ms") as supervisor:
         supervisor.says("supervising")
-        id = shell.run("start", "slow", "60", **options).out.strip()
+        id = shell.run("start", "slow", "60").out.strip()
         pid = started(supervisor)
         supervisor.says("queues default")
-        assert str(pid) in shell.run("workers", **options).out
-        shell.run("cancel", id, **options)
+        assert str(pid) in shell.run("workers").out
+        shell.run("cancel", id)
         supervisor.says(f"{id} of slow ended as cancelled")
         supervisor.says(GONE.format(pid))
         assert supervisor.stop(signal.SIGTERM) == 0
-    assert shell.run("workers", "-o", "ids", **options).out == ""
+    assert shell.run("workers", "-o", "ids").out == ""

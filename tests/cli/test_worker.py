@@ -16,7 +16,7 @@ def test_a_worker_says_what_it_serves_and_stops_when_asked(shell: Shell) -> None
     with shell.process("worker", "-q", "email", "-q", "default", "--concurrency", "20") as worker:
         worker.says("\n")
         assert worker.stop(signal.SIGTERM) == 0
-    assert " · sqlite:///shop.db · 14 workflows · queues email, default (20)\n" in worker.said
+    assert " · sqlite:///shop.db · 15 workflows · queues email, default (20)\n" in worker.said
     assert worker.said.endswith("stopped\n")
 
 

@@ -93,17 +93,14 @@ def test_what_is_watched_as_json_is_a_line_for_each_change(shell: Shell) -> None
 
 @pytest.mark.needs("redis_url")
 def test_workers_are_seen_and_drained_on_redis(shell: Shell, redis_url: str, namespace: str) -> None:
-    app = shell.directory / "app.py"
-    place = f"store={redis_url!r},\n    namespace={namespace!r},"
-    app.write_text(app.read_text().replace('store="sqlite:///shop.db",', place))
-    options = {"DURABLE_STORE_URL": redis_url, "DURABLE_NAMESPACE": namespace}
-    with shell.process("worker", **options) as worker:
+    shell = Shell(shell.directory, redis_url, namespace)
+    with shell.process("worker") as worker:
         worker.says("queues")
-        [id] = shell.run("workers", "-o", "ids", **options).lines
+        [id] = shell.run("workers", "-o", "ids").lines
         assert f":{worker.pid}:" in id
-        shell.run("workers", "drain", id, **options)
+        shell.run("workers", "drain", id)
         assert worker.ends() == 0
-    assert shell.run("workers", "-o", "ids", **options).lines == []
+    assert shell.run("workers", "-o", "ids").lines == []
 
 
 def test_memory_is_refused_because_nobody_else_sees_it(shell: Shell) -> None:

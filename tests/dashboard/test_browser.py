@@ -201,14 +201,17 @@ async def menu(page: Page, name: str, **fields: str) -> None:
 async def test_a_run_is_cancelled_failed_and_retried(
     durable: Durable, server: Server, browser: Browser
 ) -> None:
-    one, other = await waits(durable), await waits(durable)
+    one, other, undone = [await waits(durable) for _ in range(3)]
     failed = await durable.start(broken, "no card")
     await ends(failed)
     async with window(browser, server) as tab:
         page = await tab.open(f"/runs/{one.id}")
         await menu(page, "Cancel", reason="fraud")
         await expect(page.locator("h1 .st-cancelled")).to_be_visible()
-        await expect(page.get_by_role("group", name="Error")).to_contain_text("fraud (by dashboard)")
+        await expect(page.get_by_role("group", name="Error")).to_contain_text("fraud")
+        page = await tab.open(f"/runs/{undone.id}")
+        await menu(page, "Roll back", reason="they stay at home")
+        await expect(page.locator("h1 .st-cancelled")).to_be_visible()
         page = await tab.open(f"/runs/{other.id}")
         await menu(page, "Force fail", reason="enough")
         await expect(page.locator("h1 .st-failed")).to_be_visible()

@@ -155,7 +155,7 @@ def output_of(example: Path, database_url: str = "") -> str:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=110,
         )
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stderr == ""

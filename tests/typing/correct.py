@@ -554,6 +554,7 @@ async def handles(handle: Handle[Receipt], with_deps: Context[Deps]) -> None:
     assert_type(await handle.signal(Maybe, None), None)
     assert_type(await handle.cancel("fraud"), None)
     assert_type(await handle.cancel(), None)
+    assert_type(await handle.cancel("fraud", by="ada"), None)
     assert_type(await handle.status(), Execution)
     assert_type(await handle.value("progress"), object)
     anything: Handle[object] = handle

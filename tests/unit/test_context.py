@@ -355,7 +355,7 @@ async def test_a_handle_passes_on_what_it_is_asked(log: Log) -> None:
     assert await handle.result("2s") == await handle.wait() == 4
     await handle.signal(Approved, "yes", key="k1")
     await handle.signal(Ping)
-    await handle.cancel("fraud")
+    await handle.cancel("fraud", by="ada")
     await handle.value("progress")
     await handle.status()
     assert log.calls == [
@@ -363,7 +363,7 @@ async def test_a_handle_passes_on_what_it_is_asked(log: Log) -> None:
         ("result", ("x1", child), {"timeout_ms": None}),
         ("signal", ("x1", Approved, "yes"), {"key": "k1"}),
         ("signal", ("x1", Ping, None), {"key": None}),
-        ("cancel", ("x1", "fraud"), {}),
+        ("cancel", ("x1", "fraud"), {"by": "ada"}),
         ("value", ("x1", "progress"), {}),
         ("status", ("x1",), {}),
     ]

@@ -94,7 +94,7 @@ def awaited_by(site: Site, detail: ExecutionDetail) -> list[Awaited]:
 
 
 def _header_acts(acts: Mapping[str, Act]) -> list[Act]:
-    order = ("retry", "retry-rollback", "resume", "pause", "rerun", "cancel", "force-fail")
+    order = ("retry", "retry-rollback", "resume", "pause", "rerun", "cancel", "rollback", "force-fail")
     return [acts[verb] for verb in order if verb in acts]
 
 
