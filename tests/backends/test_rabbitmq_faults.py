@@ -191,7 +191,8 @@ async def test_a_connection_that_goes_while_a_letter_is_handed_over_loses_it_and
     publisher = pair.ringer._publisher
     lost = publisher.lost
     pair.ringer.ring([bell()])
-    await asyncio.create_task(publisher._link._drop())  # begins when the letter's task is made, and has not begun
+    dropping = asyncio.create_task(publisher._link._drop())  # it begins before the letter's own task does
+    await dropping
     await until(lambda: publisher.lost == lost + 1)
     await pair.rings_through()
 
