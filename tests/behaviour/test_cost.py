@@ -308,8 +308,10 @@ async def test_what_has_ended_is_freed_at_once_and_leaves_nothing_to_the_garbage
             with pytest.raises(ExecutionFailed):
                 await counted.node.start_and_wait(undone, timeout=10)
         await counted.rests()
-        left = [each for each in gc.get_objects() if isinstance(each, Attempt | Branch | Journal)]
-        assert not left, Counter(type(each).__name__ for each in left)
+        # The task of the last one may have a turn of the loop to go.
+        await until(
+            lambda: not any(isinstance(each, Attempt | Branch | Journal) for each in gc.get_objects())
+        )
     finally:
         gc.enable()
 
