@@ -32,11 +32,11 @@ from durable.protocols import (
     InboxEntry,
     NotClaimed,
     State,
-    Subscription,
     Wanted,
     execution_topic,
 )
 from durable.telemetry import ClaimRefused
+from durable.worker.hints import Hints
 from durable.workflow import Registry
 
 log = logging.getLogger("durable.worker")
@@ -90,9 +90,10 @@ class Dispatcher:
         self._doubtful: dict[str, tuple[str, int]] = {}
         """Nonces of claims that were asked for more than once, and until when a copy may still arrive."""
         self._parked: OrderedDict[str, tuple[Attempt, int]] = OrderedDict()
-        self._subscribed: dict[str, Subscription] = {}
-        """To the hints for what runs or is parked here."""
-        self._hinted: set[str] = set()
+        self._hints = Hints(bus, is_news=self._is_news, look=self._look, background=self._background)
+        """For what runs or is parked here."""
+        self._hinted_early: set[str] = set()
+        """While they are being claimed."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._receiver: asyncio.Task[None] | None = None
         self._all_ended = asyncio.Event()
@@ -344,14 +345,15 @@ class Dispatcher:
     async def _serve(self, execution_id: str, delivery: Delivery | None, nonce: str) -> None:
         ended: Ended | None = None
         try:
-            await self._subscribe(execution_id)
+            await self._hints.subscribe(execution_id)
             ended = await self._claim_and_drive(execution_id, delivery, nonce)
         except Exception:
             log.exception("execution %s is left to be taken over: this is a fault in durable", execution_id)
         finally:
             del self._running[execution_id]
+            self._hinted_early.discard(execution_id)
             if execution_id not in self._parked:
-                self._unsubscribe(execution_id)
+                self._hints.unsubscribe(execution_id)
                 self._tell(execution_id, ended)
             self._suspects.pop(execution_id, None)
             self._free += 1
@@ -396,8 +398,9 @@ class Dispatcher:
                 seconds = stopwatch() - began
                 attempt.told.claimed(claimed, attempt.journal, kept=attempt is kept, seconds=seconds)
             RUNNING.set(claimed.row)
-            if execution_id in self._hinted:
-                self._background(self._look())
+            if execution_id in self._hinted_early:
+                self._hinted_early.discard(execution_id)
+                self._hints.hint(execution_id)
             answer = await attempt.activate(claimed)
             if not isinstance(answer, Diverged):
                 self._let_be(attempt, answer)
@@ -448,43 +451,35 @@ class Dispatcher:
     def _put_aside_oldest(self) -> None:
         execution_id, (attempt, _) = self._parked.popitem(last=False)
         if execution_id not in self._running:
-            self._unsubscribe(execution_id)
+            self._hints.unsubscribe(execution_id)
         attempt.let_go()
 
     # ---- news for what is here
 
-    async def _subscribe(self, execution_id: str) -> None:
-        if execution_id not in self._subscribed:
-            topic = execution_topic(execution_id)
-            hint: Callable[[], object] = lambda: self._hint(execution_id)  # noqa: E731
-            self._subscribed[execution_id] = await self._bus.subscribe(topic, hint)
+    def _is_news(self, execution_id: str) -> bool:
+        attempt = self._running.get(execution_id)
+        return attempt is None or attempt.ended is None  # else this is the hint that it has
 
-    def _unsubscribe(self, execution_id: str) -> None:
-        subscription = self._subscribed.pop(execution_id, None)
-        if subscription is not None:
-            subscription.close()
-
-    def _hint(self, execution_id: str) -> None:
-        if execution_id not in self._running:
-            # It is ready now, very likely: what somebody does who would ring for it has come to us first.
-            self.expect_parked(execution_id)
-            return
-        attempt = self._running[execution_id]
-        if attempt is not None and attempt.ended is not None:
-            return  # this is the hint that it has
-        if not self._hinted:
-            self._background(self._look())
-        self._hinted.add(execution_id)
-
-    async def _look(self) -> None:
-        seen = {id: last for id, last in self.seen.items() if id in self._hinted}
+    async def _look(self, hinted: set[str]) -> None:
+        running = {id for id in hinted if id in self._running}
         # What is being claimed right now is looked at as soon as it is known what the claim has brought.
-        self._hinted.intersection_update(id for id, attempt in self._running.items() if attempt is None)
+        self._hinted_early |= {id for id in running if self._running[id] is None}
+        seen = {id: last for id, last in self.seen.items() if id in running}
+        parked = {id: self._parked[id][0].journal.seen for id in hinted - running if id in self._parked}
+        if len(hinted) == 1:
+            # It is ready now, very likely: what somebody does who would ring for it has come to us first.
+            for execution_id in parked:
+                self.expect_parked(execution_id)
+        else:
+            seen |= parked  # everybody was hinted, perhaps, and most have nothing new
         if not seen:
             return
         try:
             news = await self._store.peek(seen)
         except DurableError as error:
-            log.warning("news of what runs here comes with the next sweep, after an error: %s", error)
-        else:
-            self.hear({id: tuple(entries) for id, entries in news.items()})
+            log.warning("news of what is here comes with the next sweep, after an error: %s", error)
+            return
+        self.hear({id: tuple(entries) for id, entries in news.items()})
+        for execution_id in news:
+            if execution_id in parked:
+                self.expect_parked(execution_id)

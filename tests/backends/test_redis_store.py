@@ -12,7 +12,7 @@ import pytest
 from durable.backends.redis.connect import open_wire
 from durable.backends.redis.courier import Courier, Effects
 from durable.backends.redis.keys import Keyspace
-from durable.backends.redis.letters import Letter
+from durable.backends.redis.letters import Ended, Letter
 from durable.backends.redis.location import Location
 from durable.backends.redis.store import DEFAULT_PARTITIONS, SCHEMA, RedisStore
 from durable.backends.redis.verbs import Answer, Verbs
@@ -248,6 +248,30 @@ async def test_an_end_that_was_taken_is_not_told_again_by_an_old_letter(store: R
     await carry(store)
     assert (await row(store, watcher.id)).state is State.PARKED
     assert await unread(store, watcher.id) == []
+
+
+async def test_a_watcher_is_told_in_one_command_of_all_that_end_in_one_turn(store: RedisStore) -> None:
+    watcher, number = await own(store), 250
+    targets = [await own(store) for _ in range(number)]
+    await watcher.commit(PARK, out=[Watch(target.id, f"join-{n}") for n, target in enumerate(targets)])
+    for target in targets:
+        await _commit_and_die(store, target, (), DONE)
+    courier, effects = Courier(store.verbs), Effects()
+    parts = store.verbs.space.partitions
+    letters = [letter for part in parts for letter in (await courier.read(part, 1000))[1]]
+    before = store.sent.commands
+    # Some letters are delivered by two at once, and some are of a watcher whose id another one has now.
+    old = [Ended("target", Outcome(None, "", 0, b""), [(watcher.id, "old", "0:1-1 another")])]
+    again = [*letters[:40], Letter(parts[0], b"1-1", "target", "", old[0])]
+    await asyncio.gather(courier.deliver(again, effects), courier.deliver(letters, effects))
+    assert store.sent.commands - before == 3
+    entries = await store.inbox(watcher.id)
+    assert sorted(entry.name for entry in entries) == sorted(f"join-{n}" for n in range(number))
+    assert [entry.seq for entry in entries] == list(range(1, number + 1))
+    assert [bell.id for bell in effects.doorbells] == [watcher.id]
+    assert list(effects.touched) == [watcher.id]
+    await carry(store)
+    assert await contradictions(store) == []
 
 
 async def test_a_letter_to_a_full_inbox_stays_and_is_in_nobody_elses_way(

@@ -405,11 +405,19 @@ GALLERY: Final = (
         "an end is told twice",
         "P2: a letter that is delivered again wakes who has heard it already",
         LUA + "tell.lua",
-        "if seen[1] == 1 or seen[2] == 1 then return {'='} end",
-        "",
+        "elseif seen[token] or seen[message_id] then",
+        "elseif false then",
         _outbox(
             "what_a_process_left_in_the_outbox_arrives_once_however_often_it_is_delivered",
             "an_end_that_was_taken_is_not_told_again_by_an_old_letter",
         ),
+    ),
+    Mutant(
+        "an end is told twice in one command",
+        "P2: a letter that two deliver at once is heard twice",
+        LUA + "tell.lua",
+        "    seen[token], seen[message_id] = true, true\n",
+        "",
+        _outbox("a_watcher_is_told_in_one_command_of_all_that_end_in_one_turn"),
     ),
 )

@@ -12,9 +12,8 @@ leaves nothing worse than a letter to be delivered again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, final
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final, final
 
 from durable.backends.redis import events, scripts
 from durable.backends.redis.effects import Effects
@@ -34,10 +33,9 @@ from durable.backends.redis.records import (
     as_bytes,
     as_int,
     as_list,
-    pack_message,
-    unpack_doorbell,
     unpack_outcome,
 )
+from durable.backends.redis.teller import Teller
 from durable.backends.redis.turnstile import Turnstile
 from durable.backends.redis.verbs import Verbs
 from durable.errors import OutcomeUnknown, StoreFull, StoreUnavailable
@@ -66,9 +64,10 @@ _PAGES: Final = 8
 
 
 @final
-@dataclass(frozen=True, slots=True)
 class Courier:
-    verbs: Verbs
+    def __init__(self, verbs: Verbs) -> None:
+        self.verbs = verbs
+        self._teller = Teller(verbs)
 
     @property
     def turnstile(self) -> Turnstile:
@@ -91,15 +90,11 @@ class Courier:
         is_oldest = blocked is not None
         blocked = set() if blocked is None else blocked
         units = _units(letters)
-        found = await asyncio.gather(
-            *[self._deliver(unit, effects) for unit in units], return_exceptions=True
-        )
+        found = await _side_by_side([self._try(unit, effects) for unit in units])
         started = {unit[0].to for unit in units if isinstance(unit[0].content, Start)}
         done: list[Letter] = []
         for unit, result in zip(units, found, strict=True):
             to = unit[0].to
-            if isinstance(result, BaseException) and not isinstance(result, PASSING):
-                raise result
             if result is not None and result is not _NOBODY:
                 blocked.add(to)
             if to in blocked:
@@ -155,6 +150,13 @@ class Courier:
             after = f"({letters[-1].entry_id.decode()}"
         return now, False
 
+    async def _try(self, unit: Sequence[Letter], effects: Effects) -> object:
+        """As `_deliver`; one of `PASSING` if that has failed."""
+        try:
+            return await self._deliver(unit, effects)
+        except PASSING as error:
+            return error
+
     async def _deliver(self, unit: Sequence[Letter], effects: Effects) -> object:
         """None when it arrived; `_NOBODY` when there is no such execution. Raises: one of `PASSING`."""
         letter = unit[0]
@@ -168,8 +170,8 @@ class Courier:
             case Watch():
                 return await self._watch(letter, letter.content, effects)
             case Ended(target, outcome, watchers):
-                await asyncio.gather(
-                    *[
+                await _side_by_side(
+                    [
                         self._tell(watcher, Watch(target, step_id), token, outcome, effects)
                         for watcher, step_id, token in watchers
                     ]
@@ -280,25 +282,19 @@ class Courier:
         return True
 
     async def _tell(self, watcher: str, watch: Watch, token: str, outcome: Outcome, effects: Effects) -> None:
-        message = told(watch.target, watch.step_id, outcome)
-        _, _, incarnation = token.partition(" ")
-        code, *rest = as_list(
-            await self.verbs.wire.run(
-                scripts.TELL,
-                self.verbs.space.of(watcher).tell,
-                (watcher, token, incarnation, message.id, pack_message(message)),
-                op_id=token,
-            )
-        )
-        if code == b"p":
+        answer = await self._teller.tell(watcher, token, told(watch.target, watch.step_id, outcome))
+        if answer.is_new:
             effects.touched[watcher] = None
-            if rest[0]:
-                effects.doorbells.append(unpack_doorbell(as_bytes(rest[0])))
-            part = self.verbs.space.of(watcher).part
-            await self.follow([unpack_letter(part, written) for written in as_list(rest[1])], effects)
+            effects.doorbells += answer.doorbells
+            await self.follow(answer.letters, effects)
 
 
 _NOBODY: Final = object()
+
+
+async def _side_by_side(calls: Sequence[Coroutine[Any, Any, object]]) -> Sequence[object]:
+    """What they give, in their order. One alone needs no task."""
+    return [await calls[0]] if len(calls) == 1 else await asyncio.gather(*calls)
 
 
 def _units(letters: Sequence[Letter]) -> Sequence[Sequence[Letter]]:
