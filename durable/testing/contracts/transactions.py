@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol, cast
 
@@ -285,7 +285,7 @@ class TransactionsContract(StoreSuite):
 
 
 @asynccontextmanager
-async def _his(table: UserTable) -> AsyncIterator[object]:
+async def _his(table: UserTable) -> AsyncGenerator[object]:
     """A user's connection, in a transaction of his in which he has written."""
     async with table.connect() as connection:
         await table.begin(connection)
