@@ -249,6 +249,7 @@ class Durable:
         retry: Retry | int | None = None,
         timeout: Duration | None = None,
         tags: Mapping[str, str] | None = None,
+        connection: object = None,
     ) -> Handle[Out]: ...
     @overload
     async def start(
@@ -265,6 +266,7 @@ class Durable:
         retry: Retry | int | None = None,
         timeout: Duration | None = None,
         tags: Mapping[str, str] | None = None,
+        connection: object = None,
     ) -> Handle[Out]: ...
     async def start(
         self,
@@ -280,6 +282,7 @@ class Durable:
         retry: Retry | int | None = None,
         timeout: Duration | None = None,
         tags: Mapping[str, str] | None = None,
+        connection: object = None,
     ) -> Handle[Any]:
         """A handle of a new execution, which is stored when this returns.
 
@@ -288,11 +291,16 @@ class Durable:
         makes a new one once the last has ended. `delay` or `at` keep it from beginning earlier. `timeout` counts
         from now, across attempts. What is not given is as the workflow says.
 
+        With a `connection` of the store's database, in a transaction of yours, it is stored if that commits, with all
+        that you write there, and begins soon after. Its handle is good from then on.
+
         Raises:
             UnknownWorkflow: it is not registered here.
-            InvalidInput: the input does not validate (the text names each field), or another argument is bad.
+            InvalidInput: the input does not validate (the text names each field), or another argument is bad; the
+                connection is in no transaction, or to another database.
             NotSerializable, PayloadTooLarge: the input cannot be stored.
             KeyConflict: the key was used with another input.
+            ConfigurationError: there is a connection, and the store takes part in no transactions.
             StoreUnavailable: the store cannot be reached. Starting again with the same key is safe.
         """
         if key_reuse not in ("never", "when_closed"):
@@ -312,6 +320,7 @@ class Durable:
             tags=None if tags is None else check_tags(tags),
             delay_ms=0 if delay is None else to_ms(delay, what="delay"),
             at_ms=None if at is None else to_instant_ms(at, what="at"),
+            connection=connection,
         )
 
     @overload
@@ -369,21 +378,41 @@ class Durable:
 
     @overload
     async def signal(
-        self, execution_id: str, signal: Signal[None], payload: None = None, *, key: str | None = None
+        self,
+        execution_id: str,
+        signal: Signal[None],
+        payload: None = None,
+        *,
+        key: str | None = None,
+        connection: object = None,
     ) -> None: ...
     @overload
     async def signal(
-        self, execution_id: str, signal: Signal[T], payload: T, *, key: str | None = None
+        self,
+        execution_id: str,
+        signal: Signal[T],
+        payload: T,
+        *,
+        key: str | None = None,
+        connection: object = None,
     ) -> None: ...
     async def signal(
-        self, execution_id: str, signal: Signal[Any], payload: object = None, *, key: str | None = None
+        self,
+        execution_id: str,
+        signal: Signal[Any],
+        payload: object = None,
+        *,
+        key: str | None = None,
+        connection: object = None,
     ) -> None:
         """Send a signal. See `Handle.signal`.
 
         Raises:
             ExecutionNotFound: there is no such execution.
         """
-        await Handle[object](self._running(), execution_id).signal(signal, payload, key=key)
+        await Handle[object](self._running(), execution_id).signal(
+            signal, payload, key=key, connection=connection
+        )
 
     # ---- schedules
 
@@ -551,22 +580,39 @@ class Durable:
     # ---- events
 
     @overload
-    async def send(self, event: Event[None], payload: None = None, *, id: str | None = None) -> Receipt: ...
+    async def send(
+        self,
+        event: Event[None],
+        payload: None = None,
+        *,
+        id: str | None = None,
+        connection: object = None,
+    ) -> Receipt: ...
     @overload
-    async def send(self, event: Event[T], payload: T, *, id: str | None = None) -> Receipt: ...
-    async def send(self, event: Event[Any], payload: object = None, *, id: str | None = None) -> Receipt:
+    async def send(
+        self, event: Event[T], payload: T, *, id: str | None = None, connection: object = None
+    ) -> Receipt: ...
+    async def send(
+        self,
+        event: Event[Any],
+        payload: object = None,
+        *,
+        id: str | None = None,
+        connection: object = None,
+    ) -> Receipt:
         """Store an event, start what it starts and resume who waits for it; the receipt names them.
 
         An `id` counts once among the events of its name: a second one changes nothing and gets the first one's receipt,
-        with `duplicate=True`.
+        with `duplicate=True`. With a `connection` it is stored if your transaction commits (see `start`).
 
         Raises:
-            InvalidInput: the payload does not validate, or the id is hostile.
+            InvalidInput: the payload does not validate, the id is hostile, or the connection takes no part.
             NotSerializable, PayloadTooLarge: the payload cannot be stored.
-            ConfigurationError: it starts a workflow that decides by a function and is not registered here.
+            ConfigurationError: it starts a workflow that decides by a function and is not registered here; or there is
+                a connection, and the store takes part in no transactions.
             StoreUnavailable: the store cannot be reached. Sending it again with the same id is safe.
         """
-        [receipt] = await self._running().send([(event, payload, id)])
+        [receipt] = await self._running().send([(event, payload, id)], connection)
         return receipt
 
     async def send_many(

@@ -39,6 +39,7 @@ from durable.protocols import (
     DurableStore,
     EventBus,
     ExecutionRow,
+    Exists,
     Joined,
     Message,
     MessageKind,
@@ -49,8 +50,10 @@ from durable.protocols import (
     Reach,
     Sent,
     State,
+    Writes,
     execution_topic,
     keyed_id,
+    transactional,
 )
 from durable.retry import Retry
 from durable.signals import Event, Signal
@@ -140,6 +143,7 @@ class Client:
         tags: Mapping[str, str] | None = None,
         delay_ms: int = 0,
         at_ms: int | None = None,
+        connection: object = None,
     ) -> Handle[Any]:
         schema = workflow.input_schema
         what = f"the input of workflow {workflow.name}"
@@ -160,41 +164,50 @@ class Client:
             delay_ms=delay_ms,
             at_ms=at_ms,
         )
-        return await self.begin(spec, workflow)
+        return await self.begin(spec, workflow, connection)
 
-    async def begin(self, spec: NewExecution, workflow: AnyWorkflow | None) -> Handle[Any]:
+    async def begin(
+        self, spec: NewExecution, workflow: AnyWorkflow | None, connection: object = None
+    ) -> Handle[Any]:
         """Store a new execution, and have it claimed."""
         tell = self._telemetry
         if tell is None:
-            return await self._begin(spec, workflow)
+            return await self._begin(spec, workflow, connection)
         spec, event = starting(spec, tell)
         try:
-            handle = await self._begin(spec, workflow)
+            handle = await self._begin(spec, workflow, connection)
         except BaseException as error:
             tell(ExecutionStarted(event, spec.id, created=False, error=error))
             raise
         tell(ExecutionStarted(event, handle.id, handle.created))
         return handle
 
-    async def _begin(self, spec: NewExecution, workflow: AnyWorkflow | None) -> Handle[Any]:
+    async def _begin(
+        self, spec: NewExecution, workflow: AnyWorkflow | None, connection: object
+    ) -> Handle[Any]:
         op_id = self._ids.nonce()
-        create = persist(lambda: self._store.create(spec, op_id=op_id), patience=PATIENCE)
-        bell = Doorbell(spec.id, spec.workflow, spec.version, spec.queue, spec.priority)
-        if spec.delay_ms or spec.at_ms is not None or spec.gates or spec.join is not None:
-            answer = await create
+        answer: Created | Joined | Exists
+        if connection is not None:  # its workers hear of it when the transaction commits, which we do not see
+            answer = await (await self._writes(connection, "start")).create(spec, op_id=op_id)
         else:
-            answer = await self._followed(create, lambda local: local.expect(bell))
-        if isinstance(answer, Created):
-            if answer.doorbell is not None:
-                self._ring(answer.doorbell)
+            create = persist(lambda: self._store.create(spec, op_id=op_id), patience=PATIENCE)
+            bell = Doorbell(spec.id, spec.workflow, spec.version, spec.queue, spec.priority)
+            if spec.delay_ms or spec.at_ms is not None or spec.gates or spec.join is not None:
+                answer = await create
             else:
+                answer = await self._followed(create, lambda local: local.expect(bell))
+        if isinstance(answer, Created):
+            if answer.doorbell is None:
                 self.note_timer(answer.available_at)
             if spec.timeout_ms is not None:
                 self.note_timer(self._clock.now_ms() + spec.timeout_ms)
-            self._announce_all(answer)
+            if connection is None:
+                if answer.doorbell is not None:
+                    self._ring(answer.doorbell)
+                self._announce_all(answer)
             return Handle(self, answer.id, workflow, created=True)
         if isinstance(answer, Joined):
-            if answer.doorbell is not None:
+            if answer.doorbell is not None and connection is None:
                 self._ring(answer.doorbell)
             return Handle(self, answer.id, workflow, created=False)
         if workflow is None or answer.same_input:
@@ -203,10 +216,18 @@ class Client:
             raise KeyConflict(spec.key or answer.id, spec.workflow, answer.id)
         return Handle(self, answer.id, workflow, created=False)
 
+    async def _writes(self, connection: object, verb: str) -> Writes:
+        """The store's verbs in a caller's transaction."""
+        self._check_open()
+        store = await transactional(self._store, f"{verb}(connection=...)")
+        return await store.enlist(connection)
+
     async def _is_input(self, execution_id: str, workflow: AnyWorkflow, data: bytes) -> bool:
         """Whether an execution has an equal input, written in another way (a set, a dict in another order)."""
-        stored = (await self._row(execution_id)).input
-        return bool(workflow.input_schema.load(stored) == workflow.input_schema.load(data))
+        row = await persist(lambda: self._store.get(execution_id), patience=PATIENCE)
+        if row is None:
+            return False  # it was created in the same transaction, which only that can see
+        return bool(workflow.input_schema.load(row.input) == workflow.input_schema.load(data))
 
     def new_id(self, workflow: str, key: str | None, reuse: bool = False) -> str:
         """The id of an execution that is to be created."""
@@ -221,7 +242,9 @@ class Client:
 
     # ---- events
 
-    async def send(self, sent: Sequence[tuple[Event[Any], object, str | None]]) -> list[Receipt]:
+    async def send(
+        self, sent: Sequence[tuple[Event[Any], object, str | None]], connection: object = None
+    ) -> list[Receipt]:
         self._check_open()
         checked: list[tuple[Event[Any], str, bytes]] = []
         for event, payload, id in sent:
@@ -236,8 +259,11 @@ class Client:
             for event, event_id, data in checked
         ]
         op_id = self._ids.nonce()
-        answer = await persist(lambda: self._store.send(emits, op_id=op_id), patience=PATIENCE)
-        self._announce_all(answer)
+        if connection is None:
+            answer = await persist(lambda: self._store.send(emits, op_id=op_id), patience=PATIENCE)
+            self._announce_all(answer)
+        else:
+            answer = await (await self._writes(connection, "send")).send(emits, op_id=op_id)
         return [
             Receipt(emit.id, tuple(receipt.execution_ids), receipt.duplicate)
             for emit, receipt in zip(emits, answer.receipts, strict=True)
@@ -256,14 +282,25 @@ class Client:
     # ---- telling
 
     async def signal(
-        self, execution_id: str, signal: Signal[Any], payload: object, *, key: str | None
+        self,
+        execution_id: str,
+        signal: Signal[Any],
+        payload: object,
+        *,
+        key: str | None,
+        connection: object = None,
     ) -> None:
         schema = signal.schema
         what = f"the payload of signal {signal.name}"
         data = schema.dump(schema.validate(payload, what), what)
         message_id = self._ids.nonce() if key is None else f"signal:{signal.name}:{key}"
         message = Message(message_id, MessageKind.SIGNAL, signal.name, data)
-        answer = await self.post(execution_id, message)
+        if connection is None:
+            answer = await self.post(execution_id, message)
+        else:
+            answer = await (await self._writes(connection, "signal")).post(execution_id, message)
+            if isinstance(answer, NotPosted) and answer.state is None:
+                raise ExecutionNotFound(execution_id)
         if isinstance(answer, NotPosted) and not answer.duplicate:
             raise ExecutionClosed(execution_id, (await self._row(execution_id)).status)
 

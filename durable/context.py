@@ -13,7 +13,19 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Any, Generic, Literal, Never, NoReturn, ParamSpec, Protocol, cast, final, overload
+from typing import (
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    Never,
+    NoReturn,
+    ParamSpec,
+    Protocol,
+    cast,
+    final,
+    overload,
+)
 from uuid import UUID
 
 from typing_extensions import TypeVar
@@ -185,6 +197,41 @@ class Context(Generic[DepsT_co]):
             None if retry is None else Retry.of(retry, NO_RETRY),
             _optional_ms(timeout),
         )
+
+    @overload
+    def transaction(
+        self,
+        id: str,
+        fn: Callable[Concatenate[Never, P], Awaitable[T]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Coroutine[None, None, T]: ...
+    @overload
+    def transaction(
+        self, id: str, fn: Callable[Concatenate[Never, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[None, None, T]: ...
+    def transaction(
+        self, id: str, fn: Callable[..., object], /, *args: Any, **kwargs: Any
+    ) -> Coroutine[None, None, Any]:
+        """Call a function as a step, in a transaction of the store's database: what it writes through the connection
+        that it gets first, and its result, are stored together or not at all.
+
+        `await ctx.transaction("place", insert_order, order)` calls `insert_order(connection, order)`: once, as far as
+        the database can tell, whatever dies meanwhile. An exception rolls it back, and fails the step. An `@step` has
+        its own retry, timeout, limit and compensation here too, each try in another transaction; the compensation
+        gets no connection. Should the store fail under it, it runs again, as the same try.
+
+        Keep it short: other commits of this execution wait for its end, and on SQLite everybody who writes to the
+        file. Without a timeout of its own a try may take five seconds.
+
+        Raises:
+            ConfigurationError: the store takes part in no transactions.
+            InvalidInput, StepTimeout, StepFailed: as `step`.
+        """
+        call = step_call(check_own_name(id, "the id of a transaction"), fn, args, kwargs)
+        call.in_transaction = True
+        return self._runtime.step(call)
 
     @overload
     def map(

@@ -25,7 +25,13 @@ class Remote(Protocol):
     ) -> Coroutine[None, None, Any]: ...
 
     def signal(
-        self, execution_id: str, signal: Signal[Any], payload: object, *, key: str | None
+        self,
+        execution_id: str,
+        signal: Signal[Any],
+        payload: object,
+        *,
+        key: str | None,
+        connection: object = None,
     ) -> Coroutine[None, None, None]: ...
 
     def cancel(self, execution_id: str, reason: str, *, by: str = "") -> Coroutine[None, None, None]: ...
@@ -74,25 +80,37 @@ class Handle(Generic[R_co]):
 
     @overload
     def signal(
-        self, signal: Signal[None], payload: None = None, *, key: str | None = None
+        self,
+        signal: Signal[None],
+        payload: None = None,
+        *,
+        key: str | None = None,
+        connection: object = None,
     ) -> Coroutine[None, None, None]: ...
     @overload
     def signal(
-        self, signal: Signal[T], payload: T, *, key: str | None = None
+        self, signal: Signal[T], payload: T, *, key: str | None = None, connection: object = None
     ) -> Coroutine[None, None, None]: ...
     def signal(
-        self, signal: Signal[Any], payload: object = None, *, key: str | None = None
+        self,
+        signal: Signal[Any],
+        payload: object = None,
+        *,
+        key: str | None = None,
+        connection: object = None,
     ) -> Coroutine[None, None, None]:
         """Send it a signal. It is stored when this returns, and given to one wait, in the order of arrival.
 
-        A signal that is sent again with the same `key` counts once.
+        A signal that is sent again with the same `key` counts once. With a `connection` of the store's database, in a
+        transaction of yours, it is stored if that commits (see `Durable.start`).
 
         Raises:
-            InvalidInput: the payload does not validate, or the key is not printable.
+            InvalidInput: the payload does not validate, the key is not printable, or the connection takes no part.
+            ConfigurationError: the store takes part in no transactions, or this is a handle of a workflow's body.
             ExecutionClosed: the execution has ended.
         """
         checked_key = None if key is None else check_key(key)
-        return self._remote.signal(self.id, signal, payload, key=checked_key)
+        return self._remote.signal(self.id, signal, payload, key=checked_key, connection=connection)
 
     def cancel(self, reason: str = "", *, by: str = "") -> Coroutine[None, None, None]:
         """Ask it to end as cancelled. The first reason is kept, with who gave it (`by`); one that has ended is left

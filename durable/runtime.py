@@ -48,6 +48,8 @@ class StepCall:
     """The compensation; it takes what the step returned."""
     limit: str | None = None
     """The named limit that each try passes before it begins."""
+    in_transaction: bool = False
+    """`fn` takes a connection first, in a transaction that stores the checkpoint too."""
 
 
 class Runtime(Protocol):

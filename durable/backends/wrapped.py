@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from typing_extensions import override
 
@@ -45,16 +46,19 @@ from durable.protocols import (
     Sent,
     Subscriber,
     Ticked,
+    TransactionalStore,
     Wanted,
+    Writes,
 )
 
 T = TypeVar("T")
 
 
-class WrappedStore(DurableStore):
-    """Does what the store `within` does.
+class WrappedStore(TransactionalStore):
+    """Does what the store `within` does, also in transactions if that can.
 
-    `beat`, which is called from another thread, `open`, `close` and `capabilities` do not pass `through`.
+    `beat`, which is called from another thread, `open`, `close`, `capabilities`, `transaction` and `enlist` do not pass
+    `through`.
     """
 
     def __init__(self, within: DurableStore) -> None:
@@ -75,6 +79,14 @@ class WrappedStore(DurableStore):
     @override
     async def capabilities(self) -> Capabilities:
         return await self.within.capabilities()
+
+    @override
+    def transaction(self) -> AbstractAsyncContextManager[object]:
+        return cast("TransactionalStore", self.within).transaction()
+
+    @override
+    async def enlist(self, connection: object) -> Writes:
+        return await cast("TransactionalStore", self.within).enlist(connection)
 
     @override
     async def create(self, spec: NewExecution, *, op_id: str) -> Created | Joined | Exists:

@@ -47,7 +47,7 @@ class Difference:
         before, after = self.before, self.after
         assert before is not None
         assert after is not None
-        for name in ("kind", "timeout", "signal", "workflow", "has_compensation"):
+        for name in ("kind", "timeout", "signal", "workflow", "has_compensation", "in_transaction"):
             if getattr(before, name) != getattr(after, name):
                 yield f"{name} was {getattr(before, name)}, is {getattr(after, name)}"
 

@@ -22,6 +22,7 @@ class Draft:
     name: str | None = None
     """Of what has a checkpoint: what its id is made of."""
     has_compensation: bool = False
+    in_transaction: bool = False
     signal: str | None = None
     timeout: str | None = None
     workflow: str | None = None
@@ -87,6 +88,7 @@ class Drawing:
                 label=draft.label,
                 line=draft.line,
                 has_compensation=draft.has_compensation,
+                in_transaction=draft.in_transaction,
                 signal=draft.signal,
                 timeout=draft.timeout,
                 workflow=draft.workflow,

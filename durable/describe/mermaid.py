@@ -67,5 +67,7 @@ def escaped(text: str) -> str:
 
 def _outlined(node: Node) -> str:
     left, right = OUTLINES[node.kind]
-    label = node.label if node.kind != "step" or not node.has_compensation else f"{node.label} (undo)"
-    return f'{left}"{escaped(label)}"{right}'
+    marks = " (transaction)" if node.in_transaction else ""
+    if node.kind == "step" and node.has_compensation:
+        marks += " (undo)"
+    return f'{left}"{escaped(node.label + marks)}"{right}'

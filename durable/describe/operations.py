@@ -46,6 +46,7 @@ class Operations(Flow):
         """A call of `ctx.<name>`."""
         operations: Mapping[str, Callable[[Arguments, ast.Call], Value]] = {
             "step": self._step,
+            "transaction": self._transaction,
             "map": self._map,
             "gather": self.gather,
             "switch": self._switch,
@@ -100,11 +101,24 @@ class Operations(Flow):
             facts.timeout = builder.timeout
         return self._step_of(builder.name, facts, builder.call)
 
-    def _step_of(self, name: Value, facts: StepFacts, node: ast.Call) -> Value:
+    def _transaction(self, given: Arguments, node: ast.Call) -> Value:
+        name = given.get(0, "") or UNKNOWN
+        return self._step_of(name, _facts_of_function(given.get(1, "")), node, in_transaction=True)
+
+    def _step_of(
+        self, name: Value, facts: StepFacts, node: ast.Call, *, in_transaction: bool = False
+    ) -> Value:
         own = StepFacts(facts.name, facts.has_compensation, facts.timeout)  # `.down` is for this call alone
 
         def run() -> Value:
-            self._named(name, "step", node, has_compensation=own.has_compensation, timeout=own.timeout)
+            self._named(
+                name,
+                "step",
+                node,
+                has_compensation=own.has_compensation,
+                in_transaction=in_transaction,
+                timeout=own.timeout,
+            )
             return UNKNOWN
 
         return self.defer(run, own)

@@ -46,6 +46,8 @@ class Node:
     line: int | None = None
     """In the workflow's file, or in `file`."""
     has_compensation: bool = False
+    in_transaction: bool = False
+    """A step in a transaction of the store's database."""
     signal: str | None = None
     """The signal or the event; several, of `wait_for_any`, with commas between them."""
     timeout: str | None = None

@@ -5,8 +5,8 @@
                         └────────┴── parked: the coroutine is held, or closed and replayed later
 
 The body runs as an ordinary asyncio task. Whatever it does through `ctx` is recorded in the journal; the driver
-(`activate`) is the only one that commits, when somebody needs what is recorded to be stored, when everything that is
-left waits for the inbox, and at the end.
+(`activate`) commits, when somebody needs what is recorded to be stored, when everything that is left waits for the
+inbox, and at the end. Beside it only a step's transaction does, while it has the turn.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from random import Random
-from typing import NoReturn, Protocol, TypeVar, cast, final
+from typing import NoReturn, Protocol, TypeVar, cast, final, overload
 
 from durable.clock import Clock, stopwatch
 from durable.codec import dump_error, load_error, record_error
 from durable.engine.branch import AnyTask, Branch, PutAside, blocked_on_children, is_about_to_run
 from durable.engine.compensation import Compensations
 from durable.engine.failures import failure_start
-from durable.engine.journal import Journal, Topic
+from durable.engine.journal import Answer, Journal, Topic, Write
 from durable.engine.latch import Latch
 from durable.engine.operator_acts import (
     APPLIED,
@@ -53,6 +53,7 @@ from durable.engine.transitions import (
     poisoned,
     timed_out,
 )
+from durable.engine.turn import Turn
 from durable.engine.waits import Wait, Waits
 from durable.errors import DurableError, LimitReached
 from durable.flow_control import Limit
@@ -197,6 +198,9 @@ class Attempt:
         self._flushers: list[asyncio.Future[None]] = []
         self._in_flight: list[asyncio.Future[None]] = []
         self._committing = False
+        self._turn = Turn()
+        self._refusal: Answer | None = None
+        """What the store has answered to a step's transaction."""
         self._loop = asyncio.get_running_loop()
         self._woken = Latch(self._loop)
         self._patience = _PATIENCE
@@ -370,6 +374,38 @@ class Attempt:
             stored = True
         await self.refuse()
 
+    async def take_turn(self) -> None:
+        """As `barrier`; and from when this comes back until `end_turn` nobody else commits."""
+        while True:
+            await self.barrier()
+            if not (self._committing or self._turn.is_taken):
+                self._turn.is_taken = True
+                return
+            await self._turn.wait()
+            speaks_against = self.ending is not None or self._sealed or self._releasing
+            if self._live and self._owned and not speaks_against:
+                return
+            self.end_turn()
+
+    def end_turn(self) -> None:
+        if self._flushers:
+            self._turn.is_taken = False  # and then it is passed on after the commit that they wait for
+        else:
+            self._turn.pass_on()
+        self._woken.set()
+
+    async def commit_by(self, write: Write) -> Answer | None:
+        """The commit of whoever has the turn, which goes on. What the store refuses the driver sees to.
+
+        None, or an exception: nothing is stored.
+        """
+        answer = await self._commit(_RUN, write)
+        if not isinstance(answer, Committed):
+            self._refusal = answer
+        elif self._live:
+            self._take_in(answer.inbox)
+        return answer
+
     async def hold(self, *, undoing: bool = False) -> None:
         """Wait here if a live operation may not begin now: before an ending is delivered, and after the body's end.
         Once the run's timeout has been delivered, only compensations may begin."""
@@ -481,6 +517,12 @@ class Attempt:
     # ---- the driver
 
     def _decide(self) -> Next | None:
+        if self._turn.is_taken:
+            if self._verdict is not None and not self._releasing:
+                self.release(now=True)  # it rolls back, and the turn is ours
+            return None
+        if self._refusal is not None:
+            return _RUN
         if self._verdict is not None:
             return self._verdict
         assert self._root is not None
@@ -532,20 +574,32 @@ class Attempt:
         self._patience = min(self._patience * 2, _MOST_PATIENCE)
         self._woken.set()
 
-    async def _commit(self, next: Next) -> Committed | Fenced | Diverged | Full:
+    @overload
+    async def _commit(self, next: Next) -> Answer: ...
+    @overload
+    async def _commit(self, next: Next, write: Write) -> Answer | None: ...
+    async def _commit(self, next: Next, write: Write | None = None) -> Answer | None:
+        if self._refusal is not None:
+            refusal, self._refusal = self._refusal, None
+            return refusal
         self._in_flight, self._flushers = self._flushers, []
         self._committing, self._impatient = True, False
         told, began = self.told, 0.0
         checkpoints = 0
         if told is not None:
             began, checkpoints = stopwatch(), self.journal.pending
+        answer: Answer | None = None
         try:
-            answer = await self.journal.commit(next)
+            answer = await self.journal.commit(next, write)
         finally:
             self._committing = False
+            flushed, self._in_flight = self._in_flight, []
+            if answer is None:
+                self._flushers = flushed + self._flushers
+        if answer is None:
+            return None
         if told is not None:
             told.committed(checkpoints, answer, stopwatch() - began)
-        flushed, self._in_flight = self._in_flight, []
         if isinstance(answer, Committed):
             if isinstance(next, Close):
                 self.ended = Ended(self.row, next)
@@ -558,6 +612,8 @@ class Attempt:
                 if not waiter.done():
                     waiter.set_result(None)
             self._patience = _PATIENCE
+            if self._turn and answer.owned and write is None:
+                self._turn.pass_on()
         return answer
 
     def _tell_failure(self, end: Close) -> None:

@@ -160,8 +160,19 @@ class ChildOperations(WaitOperations):
                 return timed_out
 
     def signal(
-        self, execution_id: str, signal: Signal[Any], payload: object, *, key: str | None
+        self,
+        execution_id: str,
+        signal: Signal[Any],
+        payload: object,
+        *,
+        key: str | None,
+        connection: object = None,
     ) -> Coroutine[Any, Any, None]:
+        if connection is not None:
+            raise ConfigurationError(
+                f"a body of workflow {self.workflow_name} sends a signal with a connection",
+                "leave it out: what a body sends is stored with its checkpoints",
+            )
         what = f"the payload of signal {signal.name}"
         data = signal.schema.dump(signal.schema.validate(payload, what), what)
         branch = self.here()

@@ -1,14 +1,14 @@
 """The journal of one execution, in the memory of its owner: what is stored, and what the next commit will store.
 
-It is the only writer of the execution's commits, so `ver` never races with itself. What branches record while a commit
-is in flight piles up and leaves with the next one.
+It is the only writer of the execution's commits, one at a time, so `ver` never races with itself. What branches record
+while a commit is in flight piles up and leaves with the next one.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
-from typing import Protocol, final
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol, final, overload
 
 from durable.engine.persist import persist
 from durable.protocols import (
@@ -39,6 +39,9 @@ class Commits(Protocol):
         ...
 
 
+Answer = Committed | Fenced | Diverged | Full
+Write = Callable[[Batch], Awaitable[tuple[Batch, str, Answer] | None]]
+"""Stores a batch, with more in it if need be: what was stored, by which `op_id`, and the answer."""
 Topic = tuple[MessageKind, str]
 """What an inbox entry is about: its kind and its name."""
 
@@ -223,11 +226,16 @@ class Journal:
 
     # ---- commits
 
-    async def commit(self, next: Next) -> Committed | Fenced | Diverged | Full:
+    @overload
+    async def commit(self, next: Next) -> Answer: ...
+    @overload
+    async def commit(self, next: Next, write: Write | None) -> Answer | None: ...
+    async def commit(self, next: Next, write: Write | None = None) -> Answer | None:
         """Store all that is pending, and `next`, however often the call must be repeated.
 
         It goes on trying for as long as the store cannot be reached: whoever stops waiting cancels the call and
-        gives the execution up.
+        gives the execution up. With a `write` of another it is made once: None, or an exception, says that nothing is
+        stored, and all is pending as it was.
         """
         batch = Batch(
             seen=self.seen,
@@ -241,15 +249,38 @@ class Journal:
         self._clear()
         if isinstance(next, Ready):
             self._note(next.at_ms)
-        op_id = f"{self.nonce}:{self.ver}"
-        answer = await persist(
-            lambda: self._store.commit(self.row.id, nonce=self.nonce, ver=self.ver, op_id=op_id, batch=batch)
-        )
+        if write is None:
+            op_id = f"{self.nonce}:{self.ver}"
+            answer = await persist(
+                lambda: self._store.commit(
+                    self.row.id, nonce=self.nonce, ver=self.ver, op_id=op_id, batch=batch
+                )
+            )
+        else:
+            try:
+                written = await write(batch)
+            except BaseException:
+                self._put_back(batch)
+                raise
+            if written is None:
+                self._put_back(batch)
+                return None
+            batch, op_id, answer = written
         if isinstance(answer, Committed):
             self.ver, self.op_id, self.now = answer.ver, op_id, answer.now
             self._stored.difference_update(batch.drop)
             self._stored.update(c.step_id for c in batch.checkpoints)
         return answer
+
+    def _put_back(self, batch: Batch) -> None:
+        """It is not stored: let it be pending again, before what was recorded since."""
+        drawn = {c.step_id: c for c in batch.checkpoints if c.step_id not in self._checkpoints}
+        self._checkpoints = {**drawn, **self._checkpoints}
+        self._drop = [*batch.drop, *self._drop]
+        self._consume = [*batch.consume, *self._consume]
+        self._out = [*batch.out, *self._out]
+        self._values = {**batch.values, **self._values}
+        self._dirty = bool(self._checkpoints or self._drop or self._consume or self._out or self._values)
 
     def soonest(self) -> int | None:
         """The earliest instant at which something that was stored since the last call is due."""

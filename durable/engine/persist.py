@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
 
 from durable.errors import OutcomeUnknown, StoreFull, StoreUnavailable
@@ -28,4 +28,12 @@ async def persist(call: Callable[[], Awaitable[T]], *, patience: float | None = 
                 raise
         await asyncio.sleep(pause)
         waited += pause
+        pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+def pauses() -> Iterator[float]:
+    """Seconds to wait before each next try, without end."""
+    pause = _FIRST_PAUSE
+    while True:
+        yield pause
         pause = min(pause * 2, _LONGEST_PAUSE)

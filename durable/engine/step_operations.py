@@ -8,13 +8,14 @@ from dataclasses import replace
 from typing import Any, cast
 
 from durable.codec import Schema, dump_error, load_error, record_error
-from durable.engine.branch import Branch
+from durable.engine.branch import AnyTask, Branch
 from durable.engine.compensation import Compensation
 from durable.engine.frames import pack_limit, pack_tries
 from durable.engine.operations import CANCELLED, COMPLETED, FAILED, OPEN, RETRYING, Operations
 from durable.engine.operator_acts import Running, given_result
 from durable.engine.sagas import SCOPES
 from durable.engine.step_body import run_step_body
+from durable.engine.transactions import StepTransaction
 from durable.engine.transitions import GIVEN, TRIES
 from durable.engine.waits import Wait
 from durable.errors import ConfigurationError, DurableError
@@ -34,6 +35,8 @@ from durable.runtime import StepCall
 from durable.steps import StepInfo
 
 _NOTHING: Schema[Any] = Schema.of(object)
+_LONGEST_MS = 5_000
+"""Of a transaction without a timeout: others wait for its end, on SQLite all who write."""
 
 
 class StepOperations(Operations):
@@ -88,26 +91,36 @@ class StepOperations(Operations):
         while True:
             if call.limit is not None:
                 await self._pass_limit(key, kind, call, call.limit, tries)
-            await attempt.barrier(undoing=kind == "rollback")
-            tries += 1
             fn = call.fn if stubs is None else stubs.replace(key, call.fn)
+            transaction: StepTransaction | None = None
+            stored: Checkpoint | None = None
+            if call.in_transaction and fn is call.fn:
+                transaction = await StepTransaction.begin(attempt, key)
+            else:
+                await attempt.barrier(undoing=kind == "rollback")
+            tries += 1
             started = self.clock.now_ms()
             info = StepInfo(row.id, key, tries, f"{row.id}:{row.generation}:{key}", self._is_cancelled)
             ended_before = attempt.cancelling
             task = attempt.step_begins(Running(key, kind, call.fn_name, tries, started))
             told = None if attempt.told is None else attempt.told.step(key, call.fn_name, kind, tries)
             try:
-                value = await run_step_body(
-                    fn,
-                    call.args,
-                    call.kwargs,
-                    info,
-                    timeout_ms=call.timeout_ms,
-                    clock=self.clock,
-                    threads=attempt.host.threads,
-                )
-                if (attempt.cancelling and not ended_before) or key in attempt.skipped:
-                    raise asyncio.CancelledError  # too late: it is not stored
+                if transaction is not None:
+                    stored, value = await self._transact(
+                        transaction, key, kind, call, schema, info, task, started
+                    )
+                else:
+                    value = await run_step_body(
+                        fn,
+                        call.args,
+                        call.kwargs,
+                        info,
+                        timeout_ms=call.timeout_ms,
+                        clock=self.clock,
+                        threads=attempt.host.threads,
+                    )
+                    if (attempt.cancelling and not ended_before) or key in attempt.skipped:
+                        raise asyncio.CancelledError  # too late: it is not stored
             except asyncio.CancelledError as error:
                 attempt.step_ends(task)
                 if told is not None:
@@ -156,6 +169,8 @@ class StepOperations(Operations):
                 attempt.step_ends(task)
                 if told is not None:
                     told.ended("completed")
+                if stored is not None:
+                    return stored, value
                 self._free(key, call)
                 break
         try:
@@ -163,6 +178,56 @@ class StepOperations(Operations):
         except DurableError as error:
             await attempt.needs_repair(error)
         return self._outcome(key, kind, call, COMPLETED, data, tries, started), value
+
+    async def _transact(
+        self,
+        transaction: StepTransaction,
+        key: str,
+        kind: str,
+        call: StepCall,
+        schema: Schema[Any],
+        info: StepInfo,
+        task: AnyTask,
+        started: int,
+    ) -> tuple[Checkpoint, object]:
+        """A try in a transaction, which stores the final checkpoint if it succeeds."""
+        attempt = self.driver
+        ended_before = attempt.cancelling
+        value: object = None
+        unfit: list[DurableError] = []
+
+        async def body(connection: object) -> Checkpoint:
+            nonlocal value
+            value = await run_step_body(
+                call.fn,
+                (connection, *call.args),
+                call.kwargs,
+                info,
+                timeout_ms=_LONGEST_MS if call.timeout_ms is None else call.timeout_ms,
+                clock=self.clock,
+                threads=attempt.host.threads,
+            )
+            if (attempt.cancelling and not ended_before) or key in attempt.skipped:
+                raise asyncio.CancelledError  # too late: it is rolled back
+            try:
+                data, value = schema.roundtrip(value, f"the result of step {key!r}")
+            except DurableError as error:
+                unfit.append(error)
+                raise
+            now = self.clock.now_ms()
+            return Checkpoint(key, kind, call.fn_name, COMPLETED, data, info.attempt, started, now)
+
+        try:
+            done = await transaction.run(body, () if call.limit is None else (Free(key),))
+        except DurableError as error:
+            if error not in unfit:
+                raise
+            transaction.end()
+            attempt.step_ends(task)
+            await attempt.needs_repair(error)
+        finally:
+            transaction.end()
+        return done, value
 
     def _outcome(
         self,
@@ -267,7 +332,15 @@ class StepOperations(Operations):
         if undone is None or not undone.status.final:
             value = await self.loaded(schema, done)
             undo_call = replace(
-                call, name=key, fn=undo, args=(value,), kwargs={}, fn_name=name, undo=None, limit=None
+                call,
+                name=key,
+                fn=undo,
+                args=(value,),
+                kwargs={},
+                fn_name=name,
+                undo=None,
+                limit=None,
+                in_transaction=False,
             )
             undone, _ = await self._live_step(branch, key, "rollback", undo_call, _NOTHING, undone)
         if undone.status is FAILED:

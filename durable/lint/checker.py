@@ -25,7 +25,7 @@ _NOQA = re.compile(r"#\s*noqa(?::\s*(?P<codes>[A-Z]+[0-9]+(?:[,\s]+[A-Z]+[0-9]+)
 _SETS = frozenset({"builtins.set", "builtins.frozenset"})
 _OF_SETS = frozenset({"union", "intersection", "difference", "symmetric_difference", "copy"})
 _SET_TYPES = frozenset({"set", "frozenset", "Set", "AbstractSet", "MutableSet", "FrozenSet"})
-_TAKES_STEPS = frozenset({"step", "map", "up", "down"})
+_TAKES_STEPS = frozenset({"step", "transaction", "map", "up", "down"})
 
 
 def lint_file(path: Path, shown_as: str | None = None) -> list[Finding]:

@@ -190,7 +190,16 @@ OF_A_PATH: Final = frozenset(
 
 OPERATIONS: Final = frozenset(
     {
-        *("step", "sleep", "sleep_until", "wait_for_signal", "wait_for_any", "wait_for_event", "switch"),
+        *(
+            "step",
+            "transaction",
+            "sleep",
+            "sleep_until",
+            "wait_for_signal",
+            "wait_for_any",
+            "wait_for_event",
+            "switch",
+        ),
         *("gather", "map", "start", "run", "wait_for", "emit", "note", "set_value", "rollback"),
     }
 )

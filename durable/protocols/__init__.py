@@ -101,6 +101,11 @@ from durable.protocols.schedules import (
 from durable.protocols.store import (
     DurableStore,
 )
+from durable.protocols.transactions import (
+    TransactionalStore,
+    Writes,
+    transactional,
+)
 
 __all__ = [
     "ALL_TOPICS",
@@ -167,13 +172,16 @@ __all__ = [
     "Subscriber",
     "Subscription",
     "Ticked",
+    "TransactionalStore",
     "Unlisten",
     "Wanted",
     "Watch",
     "WhenFull",
     "WorkerInfo",
+    "Writes",
     "execution_topic",
     "id_root",
     "keyed_id",
+    "transactional",
     "work_topic",
 ]

@@ -244,3 +244,5 @@ class Capabilities:
     """Other processes may see the same executions."""
     notes: Sequence[str] = ()
     """What an operator should know, a sentence each."""
+    connection: str = ""
+    """It is a `TransactionalStore`, of connections of this kind: "sqlite3.Connection"."""

@@ -1,7 +1,7 @@
 """What tests are made of: worlds for a workflow, and the conformance suites of backends.
 
-`StoreContract`, `QueueContract` and `BusContract` need pytest, and `StoreModel` needs hypothesis; they import it only
-when they are asked for.
+`StoreContract`, `TransactionsContract`, `QueueContract` and `BusContract` need pytest, and `StoreModel` needs
+hypothesis; they import it only when they are asked for.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from durable.testing.contracts.bus import BusContract
     from durable.testing.contracts.queue import QueueContract
     from durable.testing.contracts.store import StoreContract
+    from durable.testing.contracts.transactions import TransactionsContract
     from durable.testing.crash import CrashReport, crash_everywhere
     from durable.testing.env import DurableEnv
     from durable.testing.histories import read_histories, replay_history, restore
@@ -27,6 +28,7 @@ __all__ = [
     "SimulationReport",
     "StoreContract",
     "StoreModel",
+    "TransactionsContract",
     "World",
     "crash_everywhere",
     "read_histories",
@@ -48,6 +50,7 @@ _MODULES = {
     "crash_everywhere": "crash",
     "simulate": "simulation.simulate",
     "StoreModel": "model",
+    "TransactionsContract": "contracts.transactions",
     "World": "model",
 }
 

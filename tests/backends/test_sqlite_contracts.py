@@ -11,10 +11,12 @@ from durable.backends.sqlite import SqliteBus, SqliteStore
 from durable.clock import VirtualClock
 from durable.ids import Ids
 from durable.protocols import DurableStore, EventBus
-from durable.testing import BusContract, StoreContract
+from durable.testing import BusContract, StoreContract, TransactionsContract
 from durable.testing.contracts.store.concurrency import Concurrency
 from durable.testing.contracts.store.processes import Processes
 from durable.testing.contracts.store.suite import StoreSuite
+from durable.testing.contracts.transactions import UserTable
+from tests.backends.sqlite_table import SqliteTable
 
 START_MS = 1_700_000_000_000
 
@@ -71,6 +73,13 @@ class TestSqliteStores(Sqlite, Concurrency, Processes):
     @pytest.fixture
     def file(self, crowded: Path) -> Path:
         return crowded
+
+
+class TestSqliteTransactions(Sqlite, TransactionsContract):
+    @override
+    @pytest.fixture
+    def table(self, store: DurableStore, file: Path) -> UserTable:
+        return SqliteTable(file)
 
 
 class TestSqliteBus(BusContract):

@@ -48,6 +48,8 @@ async def store(path: Path) -> AsyncIterator[SqliteStore]:
         ("sqlite:///my%20orders%3F.db", Location(Path("my orders?.db"))),
         ("sqlite:///orders.db?synchronous=normal", Location(Path("orders.db"), "normal")),
         ("sqlite:///orders.db?synchronous=FULL", Location(Path("orders.db"), "full")),
+        ("sqlite:///orders.db?foreign_keys=on", Location(Path("orders.db"), foreign_keys=True)),
+        ("sqlite:///orders.db?foreign_keys=OFF", Location(Path("orders.db"))),
         ("SQLITE:///orders.db", Location(Path("orders.db"))),
     ],
 )
@@ -68,6 +70,7 @@ def test_a_url_says_which_file(url: str, expected: Location) -> None:
         ("sqlite:///a%00b", "sqlite:///relative.db"),
         ("sqlite:///orders.db?synchronous=off", "synchronous=normal"),
         ("sqlite:///orders.db?timeout=5", "synchronous=normal"),
+        ("sqlite:///orders.db?foreign_keys=yes", "foreign_keys=on"),
     ],
 )
 def test_a_url_that_means_nothing_is_refused_with_a_hint(url: str, hint: str) -> None:

@@ -51,6 +51,14 @@ def test_a_step_says_whether_it_has_a_compensation_and_how_long_a_try_may_take()
     assert not node(shape, "plain").has_compensation
 
 
+def test_a_step_in_a_transaction_says_so() -> None:
+    shape = describe(straight.in_transactions)
+    assert [n.in_transaction for n in shape.nodes if n.kind == "step"] == [True, True]
+    assert (node(shape, "charge").has_compensation, node(shape, "charge").timeout) == (True, "30s")
+    assert "charge (transaction) (undo)" in shape.to_mermaid()
+    assert not any(n.in_transaction for n in describe(straight.steps_in_a_row).nodes)
+
+
 def test_a_compensation_of_one_call_is_not_that_of_the_next() -> None:
     @workflow
     async def order(ctx: Context) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import sqlite3
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -150,6 +151,19 @@ def width(text: str) -> int:
     return len(text)
 
 
+def insert(connection: sqlite3.Connection, text: str, *, times: int = 1) -> int:
+    return connection.execute("INSERT INTO texts VALUES (?)", (text * times,)).rowcount
+
+
+async def insert_soon(connection: sqlite3.Connection, text: str) -> Receipt:
+    return Receipt(text)
+
+
+@step(retry=3)
+async def insert_step(connection: sqlite3.Connection) -> str:
+    return ""
+
+
 async def premium() -> Receipt:
     return Receipt("premium")
 
@@ -285,6 +299,9 @@ async def steps(ctx: Context, order: Order) -> Receipt:
     assert_type(await ctx.step("void").up(width, "x").down(refund), int)
     assert_type(await ctx.step("void").up(width, "x").down(lambda charged: print(charged + 1)), int)
     assert_type(ctx.step("len").up(length, "x"), Up[int])
+    assert_type(await ctx.transaction("insert", insert, "x", times=2), int)
+    assert_type(await ctx.transaction("soon", insert_soon, text="x"), Receipt)
+    assert_type(await ctx.transaction("step", insert_step), str)
     later: Coroutine[Any, Any, int] = ctx.step("len", length, "x")
     assert_type(await later, int)
     return await ctx.step(reserve, order.items)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, assert_never
@@ -193,6 +194,13 @@ async def called_directly(ctx: Context, order: Order) -> None:
 # Steps
 
 
+def insert(connection: sqlite3.Connection, text: str) -> int:
+    return connection.execute("INSERT INTO texts VALUES (?)", (text,)).rowcount
+
+
+def nothing() -> None: ...
+
+
 async def steps(ctx: Context, order: Order) -> None:
     await ctx.step("length", length, 3)  # error
     await ctx.step("length", length)  # error
@@ -208,6 +216,12 @@ async def steps(ctx: Context, order: Order) -> None:
     await ctx.step("length", retries=3)  # error
     await ctx.step("length", retry=3)  # error
     await ctx.step("length", retry=3).up(length, 3)  # error
+    await ctx.transaction("insert", insert)  # error
+    await ctx.transaction("insert", insert, 3)  # error
+    await ctx.transaction("insert", insert, "x", twice=True)  # error
+    await ctx.transaction(insert, "x")  # error
+    await ctx.transaction("nothing", nothing)  # error
+    wrong_result_of_insert: str = await ctx.transaction("insert", insert, "x")  # error
     await ctx.step("reserve").up(reserve, order.items).down(length)  # error
     await ctx.step("length").up(length, "x").down(void)  # error
     await ctx.step("length").up(length, "x").down(lambda charged: charged.upper())  # error
@@ -217,7 +231,7 @@ async def steps(ctx: Context, order: Order) -> None:
     wrong_map: list[str] = await ctx.map("length", length, order.items)  # error
     wrong_gather: tuple[int, int] = await ctx.gather(ctx.step("a", length, "x"), ship())  # error
     _, _, _ = await ctx.gather(ctx.step("a", length, "x"), ship())  # error
-    print(wrong_result, wrong_result_of_step, wrong_map, wrong_gather)
+    print(wrong_result, wrong_result_of_step, wrong_result_of_insert, wrong_map, wrong_gather)
 
 
 async def forgotten(ctx: Context, order: Order, handle: Handle[Receipt]) -> None:

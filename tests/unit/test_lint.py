@@ -108,6 +108,7 @@ BROKEN = [
     ("D110", "SEEN[0] = order"),
     ("D111", "print(order)"),
     ("D112", "ctx.step(charge, 1)"),
+    ("D112", 'ctx.transaction("a", tax)'),
     ("D112", 'ctx.step("a").up(charge, 1).down(refund)'),
     ("D113", "return await charge(1)"),
     ("D114", 'await ctx.step("a", lambda: ctx.sleep(1))'),
@@ -127,6 +128,7 @@ BROKEN = [
 RIGHT = [
     "return ctx.now(), ctx.uuid4(), ctx.random.choice([1, 2]), ctx.random.random()",
     'return await ctx.step("now", time.time)',
+    'return await ctx.transaction("now", lambda connection: time.time())',
     'return await ctx.step("now", lambda: time.time())',
     'return await ctx.step("id", lambda: str(uuid4()))',
     'return await ctx.step("read", Path("x").read_text)',

@@ -3,6 +3,7 @@
 "sqlite:///orders.db"                      a file of the working directory
 "sqlite:////var/lib/shop/orders.db"        an absolute path
 "sqlite:///orders.db?synchronous=normal"   faster, may lose the last moments in a power loss
+"sqlite:///orders.db?foreign_keys=on"      `ctx.transaction` gives connections that enforce them
 
 The file is authoritative. `SqliteBus` says "something has changed", which it knows from the file as well.
 """
@@ -22,7 +23,13 @@ __all__ = ["SqliteBus", "SqliteStore", "backend"]
 
 def open_store(url: str, *, namespace: str, clock: Clock) -> SqliteStore:
     location = Location.parse(url)
-    return SqliteStore(location.path, namespace, clock, synchronous=location.synchronous)
+    return SqliteStore(
+        location.path,
+        namespace,
+        clock,
+        synchronous=location.synchronous,
+        foreign_keys=location.foreign_keys,
+    )
 
 
 def open_bus(url: str, *, namespace: str, clock: Clock) -> SqliteBus:

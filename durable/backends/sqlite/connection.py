@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from random import Random
-from typing import Final, TypeVar, final
+from typing import Final, Literal, TypeVar, final
 
 from durable.errors import DurableError, StoreFull, StoreUnavailable
 
@@ -34,7 +34,14 @@ class Use(Enum):
     """To write now and then, beside the writer."""
 
 
-def connect(path: Path, use: Use, *, synchronous: str = "full") -> sqlite3.Connection:
+def connect(
+    path: Path,
+    use: Use,
+    *,
+    synchronous: str = "full",
+    kind: type[sqlite3.Connection] = sqlite3.Connection,
+    isolation_level: Literal["DEFERRED"] | None = None,
+) -> sqlite3.Connection:
     """A connection to a file that exists, to be used by one thread at a time.
 
     SQLite's own waiting for locks is off. It is unfair: under load it starves one process for seconds.
@@ -43,9 +50,10 @@ def connect(path: Path, use: Use, *, synchronous: str = "full") -> sqlite3.Conne
         f"{path.absolute().as_uri()}?mode=rw",
         uri=True,
         timeout=0,
-        isolation_level=None,
+        isolation_level=isolation_level,
         check_same_thread=False,
         cached_statements=256,
+        factory=kind,
     )
     db.execute(use.value)
     db.execute("PRAGMA temp_store = MEMORY")
@@ -73,6 +81,7 @@ class WriteLock:
         self.guests_committing = 0
         self.guests_committed = 0
         """How often a guest began to commit, and how often it came to an end. Both count up."""
+        self._counting = threading.Lock()
         self.was_busy = False
         """Somebody else had it, since this was last set to False."""
 
@@ -85,22 +94,39 @@ class WriteLock:
 
     @contextmanager
     def guest(self, db: sqlite3.Connection) -> Generator[None]:
-        """A transaction beside the writer's, of one guest at a time. Raises: as `begin`."""
-        self.guests += 1
+        """A transaction beside the writer's. Raises: as `begin`."""
+        self.come()
         try:
             self.begin(db)
             try:
                 yield
-                self.guests_committing += 1
-                try:
+                with self.committing():
                     db.execute("COMMIT")
-                finally:
-                    self.guests_committed += 1
             except BaseException:
                 db.rollback()
                 raise
         finally:
+            self.go()
+
+    def come(self) -> None:
+        """There is a guest more, who is to `go`."""
+        with self._counting:
+            self.guests += 1
+
+    def go(self) -> None:
+        with self._counting:
             self.guests -= 1
+
+    @contextmanager
+    def committing(self) -> Generator[None]:
+        """The commit of a guest, of which nobody here has to be told."""
+        with self._counting:
+            self.guests_committing += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self.guests_committed += 1
 
     def patiently(self, act: Callable[[], T]) -> T:
         """Try until no lock of others is in the way. Raises: as `begin`."""

@@ -10,7 +10,8 @@ from durable.errors import ConfigurationError
 from durable.redact import redact_url
 
 _FORMS = (
-    "write sqlite:///relative.db or sqlite:////absolute/path.db, and ?synchronous=normal or full if need be"
+    "write sqlite:///relative.db or sqlite:////absolute/path.db, and ?synchronous=normal or full, "
+    "or ?foreign_keys=on or off, if need be"
 )
 
 
@@ -18,6 +19,8 @@ _FORMS = (
 class Location:
     path: Path
     synchronous: str = "full"
+    foreign_keys: bool = False
+    """On the connections that steps get."""
 
     @classmethod
     def parse(cls, url: str) -> Location:
@@ -41,10 +44,13 @@ class Location:
             raise ConfigurationError(f"{shown!r} is not the URL of a file", _FORMS)
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
         synchronous = options.pop("synchronous", "full").lower()
+        foreign_keys = options.pop("foreign_keys", "off").lower()
         if options:
             raise ConfigurationError(
                 f"{shown!r} has options that do not exist: {', '.join(sorted(options))}", _FORMS
             )
         if synchronous not in ("normal", "full"):
             raise ConfigurationError(f"{shown!r}: synchronous is normal or full", _FORMS)
-        return cls(Path(path), synchronous)
+        if foreign_keys not in ("on", "off"):
+            raise ConfigurationError(f"{shown!r}: foreign_keys is on or off", _FORMS)
+        return cls(Path(path), synchronous, foreign_keys == "on")

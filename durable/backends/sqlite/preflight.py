@@ -33,10 +33,15 @@ def check_sqlite(version: tuple[int, int, int] = sqlite3.sqlite_version_info) ->
 
 def notes(version: tuple[int, int, int] = sqlite3.sqlite_version_info) -> list[str]:
     """What an operator should know about this SQLite, a sentence each."""
-    if version >= WAL_RESET_FIXED:
+    if not has_wal_reset_bug(version):
         return []
     bug = f"SQLite {_dotted(version)} has the WAL-reset bug (fixed in {_dotted(WAL_RESET_FIXED)}). durable avoids it;"
     return [f"{bug} other programs must not write to the file, nor make checkpoints of it."]
+
+
+def has_wal_reset_bug(version: tuple[int, int, int] = sqlite3.sqlite_version_info) -> bool:
+    """Whether checkpoints may damage the file unless one connection makes them, while none writes."""
+    return version < WAL_RESET_FIXED
 
 
 def check_place(path: Path, mounts: Path = MOUNTS) -> None:

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractAsyncContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar, final
@@ -36,6 +36,7 @@ from durable.backends.sqlite.connection import Use, WriteLock, connect, translat
 from durable.backends.sqlite.hub import Hub, check_process, hub_of
 from durable.backends.sqlite.lane import Lane
 from durable.backends.sqlite.reads import Reader
+from durable.backends.sqlite.transactions import Transactions
 from durable.backends.sqlite.unit import Unit
 from durable.backends.sqlite.writer import Writer
 from durable.clock import Clock, SystemClock
@@ -52,7 +53,6 @@ from durable.protocols import (
     Diverged,
     Doorbell,
     Due,
-    DurableStore,
     Emit,
     EventRow,
     ExecutionRow,
@@ -77,7 +77,9 @@ from durable.protocols import (
     Sent,
     Subscriber,
     Ticked,
+    TransactionalStore,
     Wanted,
+    Writes,
 )
 
 T = TypeVar("T")
@@ -104,13 +106,15 @@ class _Open:
     scanner: Lane[sqlite3.Connection]
     """For reads that may be long."""
     heart: sqlite3.Connection
+    transactions: Transactions
 
 
 @final
-class SqliteStore(DurableStore):
+class SqliteStore(TransactionalStore):
     """Any number of stores, in any number of processes of one host, work on one file. Namespaces do not see each other.
 
-    `give_up_s`: how long a call waits for a file that other processes keep locked.
+    `foreign_keys`: whether the connections of `transaction` enforce them. `give_up_s`: how long a call waits for a file
+    that other processes keep locked.
     """
 
     def __init__(
@@ -120,6 +124,7 @@ class SqliteStore(DurableStore):
         clock: Clock | None = None,
         *,
         synchronous: str = "full",
+        foreign_keys: bool = False,
         give_up_s: float = 10.0,
         mounts: Path = preflight.MOUNTS,
     ) -> None:
@@ -127,6 +132,7 @@ class SqliteStore(DurableStore):
         self._namespace = namespace
         self._clock = clock or SystemClock()
         self._synchronous = synchronous
+        self._foreign_keys = foreign_keys
         self._give_up_s = give_up_s
         self._mounts = mounts
         self._opened: _Open | None = None
@@ -156,6 +162,7 @@ class SqliteStore(DurableStore):
                 else "After a power loss executions may resume from an earlier checkpoint.",
                 *preflight.notes(),
             ),
+            connection="sqlite3.Connection",
         )
 
     # -- writes
@@ -255,6 +262,14 @@ class SqliteStore(DurableStore):
         return await self._is_open.writer.submit(
             lambda unit: events_of.prune(unit, before, limit), "prune events"
         )
+
+    @override
+    def transaction(self) -> AbstractAsyncContextManager[sqlite3.Connection]:
+        return self._is_open.transactions.transaction()
+
+    @override
+    async def enlist(self, connection: object) -> Writes:
+        return await self._is_open.transactions.enlist(connection)
 
     # -- reads
 
@@ -415,10 +430,20 @@ class SqliteStore(DurableStore):
             reader=Lane("durable-sqlite-reader", reader),
             scanner=Lane("durable-sqlite-scanner", scanner),
             heart=heart,
+            transactions=Transactions(
+                self._path,
+                ns,
+                lock,
+                hub,
+                self._clock,
+                synchronous=self._synchronous,
+                foreign_keys=self._foreign_keys,
+            ),
         )
 
     def _disconnect(self, opened: _Open) -> None:
         with self._lifecycle:
+            opened.transactions.close()
             for lane in (opened.writer, opened.reader, opened.scanner):
                 lane.close()
             with self._heart_lock:

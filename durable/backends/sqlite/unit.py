@@ -38,7 +38,7 @@ class Unit:
     """Used by one thread. `begin` and `flush` enclose a transaction; after anything else, `forget`."""
 
     def __init__(self, db: sqlite3.Connection, ns: int, clock: Clock) -> None:
-        self.db = db.cursor()
+        self.db = sqlite3.Cursor(db)  # and not `db.cursor()`, which a user may have changed
         self.ns = ns
         self.now = 0
         self.is_exact = False

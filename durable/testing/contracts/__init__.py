@@ -13,4 +13,4 @@ The docstrings of `durable.protocols` are the specification; a test here is one 
 
 import pytest
 
-pytest.register_assert_rewrite(f"{__name__}.bus", f"{__name__}.queue", f"{__name__}.store")
+pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in ("bus", "queue", "store", "transactions")))

@@ -48,6 +48,15 @@ async def up_and_down(ctx: Context) -> None:
 
 
 @workflow
+async def in_transactions(ctx: Context) -> None:
+    """
+    start -> reserve -> charge -> end
+    """
+    await ctx.transaction("reserve", work, 1)
+    await ctx.transaction("charge", charge)
+
+
+@workflow
 async def said_once(ctx: Context) -> None:
     """
     start -> note -> value:progress -> emit:payment.received -> again -> rollback -> end
