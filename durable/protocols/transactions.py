@@ -72,7 +72,7 @@ class TransactionalStore(DurableStore, Protocol):
 
     async def enlist(self, connection: object) -> Writes:
         """The store's verbs in the transaction that is open on `connection`: one of `transaction`, or a caller's own,
-        of which no setting is changed. Good until that transaction ends.
+        which goes on to read and write as its user has set it. Good until that transaction ends.
 
         Raises:
             InvalidInput: it is no connection of the kind, of another database, not in a transaction, or one that may

@@ -191,16 +191,28 @@ async def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
 @pytest.mark.parametrize(
     "script",
     [
-        "CREATE TABLE t (x)",
         "PRAGMA application_id = 7",
         "PRAGMA application_id = 7; CREATE TABLE t (x)",
-        "PRAGMA user_version = 1; CREATE TABLE executions (n)",
+        "PRAGMA user_version = 1; CREATE TABLE t (x)",
+        "CREATE TABLE orders (id); CREATE TABLE executions (n)",
+        "CREATE TABLE orders (id); CREATE INDEX gates_rule ON orders (id)",
     ],
 )
 async def test_the_database_of_another_application_is_refused(path: Path, script: str) -> None:
     with closing(sqlite3.connect(path)) as db:
         db.executescript(script)
     await assert_refused(path, "another application")
+
+
+async def test_a_file_with_tables_of_its_user_is_shared(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript("CREATE TABLE orders (id); INSERT INTO orders VALUES (7)")
+        async with opened(SqliteStore(path)) as store:
+            await create(store, "x")
+            assert await store.check() == []
+        async with opened(SqliteStore(path)) as store:
+            assert await store.get("x") is not None
+        assert db.execute("SELECT id FROM orders").fetchall() == [(7,)]
 
 
 async def alter(path: Path, script: str) -> None:

@@ -8,6 +8,7 @@ there is -1 or empty rather than NULL where it is written often: to bind a NULL 
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -394,7 +395,8 @@ VERSION: Final = len(STEPS)
 
 
 def migrate(db: sqlite3.Connection, path: Path, lock: WriteLock) -> None:
-    """Bring a file, or an empty one, to our version. A process that dies halfway leaves it as it was.
+    """Bring a file to our version; it may be empty, or have tables of its user's. A process that dies halfway leaves
+    it as it was.
 
     Raises: `StoreUnavailable` when it is not ours, or a version that we must not write.
     """
@@ -430,22 +432,38 @@ def newer(min_writer: int) -> StoreUnavailable:
 
 
 def _version(db: sqlite3.Connection, path: Path) -> int:
-    """Zero: it is empty."""
+    """Zero: nothing of ours is there."""
+    version: int
     try:
         (application_id,) = db.execute("PRAGMA application_id").fetchone()
-        (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        (version,) = db.execute("PRAGMA user_version").fetchone()
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:
             raise
         raise not_ours(path, "is not a database") from error
-    if application_id != APPLICATION_ID and (application_id or tables):
-        raise not_ours(path, "is a database of another application")
-    version: int = db.execute("PRAGMA user_version").fetchone()[0]
+    if application_id != APPLICATION_ID:
+        if application_id or version:  # both become ours
+            raise not_ours(
+                path, "is a database of another application, by its application_id or user_version"
+            )
+        if taken := _our_names() & {name for (name,) in db.execute("SELECT name FROM sqlite_master")}:
+            raise not_ours(path, f"is a database of another application, with names of ours: {sorted(taken)}")
     if version > VERSION:
         (min_writer,) = db.execute("SELECT value FROM meta WHERE name = 'min_writer'").fetchone()
         if min_writer > VERSION:
             raise newer(min_writer)
     return version
+
+
+def _our_names() -> set[str]:
+    """What tables and indexes are called, or were once."""
+    names: set[str] = set()
+    with closing(sqlite3.connect(":memory:")) as db:
+        for step in STEPS:
+            for statement in step:
+                db.execute(statement)
+            names.update(name for (name,) in db.execute("SELECT name FROM sqlite_master"))
+    return names
 
 
 def not_ours(path: Path, what: str) -> StoreUnavailable:

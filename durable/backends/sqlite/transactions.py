@@ -339,17 +339,16 @@ def check(db: sqlite3.Connection, path: Path, ns: int) -> None:
                 "the connection converts what SQLite keeps as INTEGER",
                 "connect without detect_types, or register that converter under another name",
             )
-        if preflight.has_wal_reset_bug() and cursor.execute("PRAGMA wal_autocheckpoint").fetchone()[0]:
-            raise InvalidInput(
-                f"the connection makes checkpoints, which is not safe with SQLite {sqlite3.sqlite_version}",
-                'leave them to durable: connection.execute("PRAGMA wal_autocheckpoint = 0") where you connect',
-            )
+        if preflight.has_wal_reset_bug():
+            cursor.execute(
+                "PRAGMA wal_autocheckpoint = 0"
+            )  # durable makes the checkpoints, when they are safe
         cursor.execute(_WRITE_NOTHING)
 
 
 @contextmanager
 def _as_it_is(db: sqlite3.Connection) -> Generator[sqlite3.Cursor]:
-    """A cursor that gives rows as SQLite has them, whatever the connection's user has set. His settings stay."""
+    """A cursor that gives rows as SQLite has them, whatever the connection's user has set. That stays as it is."""
     try:
         cursor, text_factory = sqlite3.Cursor(db), _text_factory(db)
         db.text_factory = str
