@@ -26,6 +26,8 @@ from durable.protocols import (
     NotClaimed,
     NotPosted,
     Posted,
+    Receipt,
+    Sent,
     State,
     Ticked,
 )
@@ -101,6 +103,12 @@ def posted(execution_id: str, answer: Row) -> Posted | NotPosted:
     rung = bells_of(bells)
     own = next((bell for bell in rung if bell.id == execution_id), None)
     return Posted(seq, own, is_so, tuple(bell for bell in rung if bell.id != execution_id), next_at)
+
+
+def sent(answer: Row) -> Sent:
+    receipts, bells, touched, next_at = answer
+    told = [Receipt(ids_of(ids), duplicate) for ids, duplicate in receipts]
+    return Sent(told, bells_of(bells), ids_of(touched), next_at)
 
 
 def ticked(answer: Row) -> Ticked:

@@ -4,7 +4,8 @@
         └─ at the end of the loop's turn: a notification with all topics ─▶ channel of the namespace ─▶ the other buses
 
 There is one channel, and one connection that listens and notifies. Notifications are sent in transactions of their own
-and never in one that writes: a transaction that notifies makes all others that do so wait while it commits.
+and never in one that writes, unless that is a user's: a transaction that notifies makes all others that do so wait
+while it commits.
 """
 
 from __future__ import annotations
@@ -41,6 +42,11 @@ _PATIENCE_S: Final = 5.0
 _RETRY_S: Final = (0.05, 2.0)
 
 
+def channel_of(namespace: str) -> str:
+    """Where the buses of a namespace listen."""
+    return f"durable:{sha256(namespace.encode()).hexdigest()[:40]}"
+
+
 @final
 class PostgresBus(EventBus):
     """Subscribers of this bus are reached also while PostgreSQL is away; others then hear later, or not at all.
@@ -50,7 +56,7 @@ class PostgresBus(EventBus):
 
     def __init__(self, url: str, namespace: str = "default") -> None:
         self._location = Location.parse(url)
-        self._channel = f"durable:{sha256(namespace.encode()).hexdigest()[:40]}"
+        self._channel = channel_of(namespace)
         self._me = f"{Random().getrandbits(64):016x}"
         self._topics: dict[str, dict[_PostgresSubscription, None]] = {}
         self._pending: dict[str, None] = {}

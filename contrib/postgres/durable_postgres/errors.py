@@ -24,7 +24,7 @@ _HINTS: Final = {
     "3D000": "create the database: durable makes its tables, not the database",
     "3F000": "open the store once with a user who may create the schema durable",
     "42501": "let the user of the URL own the schema durable, or create one in this database",
-    "53300": "raise max_connections: a process of durable takes up to seven",
+    "53300": "raise max_connections: a process of durable takes up to eleven",
     "57P03": "the server is starting or stopping; the call may be repeated",
     "57014": "the statement took longer than it may; the call may be repeated",
 }

@@ -19,22 +19,25 @@ _SETTINGS: Final = {
     "application_name": "durable",
     "default_transaction_isolation": "read committed",
     "idle_in_transaction_session_timeout": "60000",
-    "lock_timeout": "5000",
 }
 
 
-async def connect(location: Location, *, patience_s: float, **settings: str) -> Connection:
-    """A connection whose statements take at most `patience_s`.
+async def connect(location: Location, *, patience_s: float | None) -> Connection:
+    """A connection whose statements take at most `patience_s`, if that is given, and wait for a lock for 5 seconds.
 
     Raises: `StoreUnavailable`.
     """
-    limits = {"statement_timeout": str(int(patience_s * 1000))}
+    limits = (
+        {}
+        if patience_s is None
+        else {"statement_timeout": str(int(patience_s * 1000)), "lock_timeout": "5000"}
+    )
     try:
         return await dial(
             location.url,
             timeout=_DIAL_S,
-            command_timeout=patience_s + 1,
-            server_settings={**_SETTINGS, **limits, **settings},
+            command_timeout=None if patience_s is None else patience_s + 1,
+            server_settings=_SETTINGS | limits,
         )
     except (*FAILURES, ValueError) as error:
         ours = translate(error)
@@ -48,15 +51,15 @@ class Pool:
     Belongs to the event loop and the process that made it.
     """
 
-    def __init__(self, location: Location, *, patience_s: float) -> None:
+    def __init__(self, location: Location, *, patience_s: float | None) -> None:
         self._location = location
         self._patience_s = patience_s
         self._idle: list[Connection] = []
         self._is_closed = False
         self._pid = os.getpid()
 
-    async def take(self) -> Connection:
-        """One for the caller alone, in no transaction, which is to be given back.
+    async def take(self) -> tuple[Connection, bool]:
+        """One for the caller alone, in no transaction, which is to be given back; and whether it is new.
 
         Raises: `StoreUnavailable`: there is none to be had; nothing was sent.
         """
@@ -67,8 +70,8 @@ class Pool:
         while self._idle:
             connection = self._idle.pop()
             if not connection.is_closed():
-                return connection
-        return await connect(self._location, patience_s=self._patience_s)
+                return connection, False
+        return await connect(self._location, patience_s=self._patience_s), True
 
     async def give_back(self, connection: Connection) -> None:
         if self._is_closed:
@@ -96,7 +99,7 @@ class Share:
     async def connection(self) -> AsyncIterator[Connection]:
         """As `Pool.take`; given back at the end."""
         async with self._free:
-            connection = await self._pool.take()
+            connection, _ = await self._pool.take()
             try:
                 yield connection
             finally:

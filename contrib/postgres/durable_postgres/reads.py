@@ -56,7 +56,8 @@ _VALUE: Final = """
     WHERE n = (SELECT n FROM durable.executions WHERE ns = $1 AND id = $2) AND name = $3
 """
 _FILTER: Final = """
-    WHERE e.ns = $1 AND e.created_at >= $2 AND e.created_at <= $3 AND (e.created_at < $3 OR e.n < $4)
+    WHERE e.ns = $1 AND e.created_at > 0
+    AND e.created_at >= $2 AND e.created_at <= $3 AND (e.created_at < $3 OR e.n < $4)
     AND ($5::text IS NULL OR e.workflow = $5) AND ($6::text IS NULL OR e.parent_id = $6)
     AND ($7::text[] IS NULL OR e.status = ANY($7))
     AND ($8::text IS NULL OR (e.id >= $8 AND e.id < $8 || chr(1114111) AND starts_with(e.id, $8)))
@@ -76,7 +77,9 @@ _HAS_TAGS: Final = """
 """
 _QUERY: Final = _SHOWN + _FILTER + _ORDER
 _QUERY_BY_TAG: Final = _TAGGED + _FILTER + _HAS_TAGS
-_COUNTS: Final = "SELECT status, count(*) FROM durable.executions WHERE ns = $1 GROUP BY status"
+_COUNTS: Final = (
+    "SELECT status, count(*) FROM durable.executions WHERE ns = $1 AND created_at > 0 GROUP BY status"
+)
 _EVENT: Final = """
     SELECT name, id, data, seq, at, receipt FROM durable.events WHERE ns = $1 AND name = $2 AND id = $3
 """

@@ -25,6 +25,7 @@ _STEPS: Final = (
         "6_verbs.sql",
         "7_sweeps.sql",
         "8_queue.sql",
+        "9_transactions.sql",
     ),
 )
 _LOCK: Final = "SELECT pg_advisory_xact_lock(1146442306, 0)"

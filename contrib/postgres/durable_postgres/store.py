@@ -2,6 +2,7 @@
 
 create, claim, commit, post, get ─▶ Lane ─▶ Writer ─▶ durable.serve(...): a group of calls in one transaction
 all other verbs ─────────────▶ a function or a statement, each a transaction
+transaction, enlist ─────────▶ Transactions: the same functions, in a transaction of a user
 beat ────────────────────────▶ a connection of its own, on the caller's thread
 
 What the verbs do is written in SQL, in `sql/`, and runs in the server: each is one round trip.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -30,7 +32,6 @@ from durable.protocols import (
     Diverged,
     Doorbell,
     Due,
-    DurableStore,
     Emit,
     EventRow,
     ExecutionRow,
@@ -49,16 +50,18 @@ from durable.protocols import (
     Plan,
     Posted,
     Query,
-    Receipt,
     Rows,
     Saved,
     ScheduleRow,
     Sent,
     Subscriber,
     Ticked,
+    TransactionalStore,
     Wanted,
+    Writes,
 )
 from durable_postgres import answers, reads, requests, schema
+from durable_postgres.bus import channel_of
 from durable_postgres.check import contradictions
 from durable_postgres.driver import Connection, Row
 from durable_postgres.errors import FAILURES, translate
@@ -67,6 +70,7 @@ from durable_postgres.lane import Lane
 from durable_postgres.location import Location
 from durable_postgres.pool import Pool, Share
 from durable_postgres.texts import stored
+from durable_postgres.transactions import Transactions
 from durable_postgres.writer import Writer, run
 
 _TICK: Final = "SELECT * FROM durable.tick($1, $2, $3, $4)"
@@ -110,13 +114,14 @@ class _Open:
     """Of what callers look at most often, apart from what waits for the disk."""
     writing: set[asyncio.Task[list[Row]]]
     """What is under way besides the lane."""
+    transactions: Transactions
     heart: Heart
     loop: asyncio.AbstractEventLoop
     capabilities: Capabilities
 
 
 @final
-class PostgresStore(DurableStore):
+class PostgresStore(TransactionalStore):
     """Any number of stores, in any number of processes of any number of hosts, work on one database. Namespaces do
     not see each other. A store belongs to the event loop that opened it; only `beat` is called from other threads.
 
@@ -144,6 +149,7 @@ class PostgresStore(DurableStore):
             await opened.gets.close()
             if opened.writing:
                 await asyncio.wait(opened.writing)
+            await opened.transactions.close()
             await opened.pool.close()
             await asyncio.to_thread(opened.heart.close)
 
@@ -200,9 +206,8 @@ class PostgresStore(DurableStore):
     @override
     async def send(self, events: Sequence[Emit], *, op_id: str) -> Sent:
         emits = [requests.emit_of(event) for event in events]
-        [(receipts, bells, touched, next_at)] = await self._write(_SEND, emits, stored(op_id), op_id=op_id)
-        told = [Receipt(answers.ids_of(ids), duplicate) for ids, duplicate in json.loads(receipts)]
-        return Sent(told, answers.bells_of(bells), answers.ids_of(touched), next_at)
+        [(receipts, *rest)] = await self._write(_SEND, emits, stored(op_id), op_id=op_id)
+        return answers.sent((json.loads(receipts), *rest))
 
     @override
     async def subscribe(self, add: Sequence[Subscriber], remove: Sequence[Subscriber] = ()) -> None:
@@ -256,6 +261,16 @@ class PostgresStore(DurableStore):
         statuses = [each.value for each in status if each.final]
         [(number,)] = await self._write(_PRUNE, before, statuses, limit, op_id="prune")
         return int(number)
+
+    # -- transactions of users
+
+    @override
+    def transaction(self) -> AbstractAsyncContextManager[Connection]:
+        return self._is_open.transactions.transaction()
+
+    @override
+    async def enlist(self, connection: object) -> Writes:
+        return await self._is_open.transactions.enlist(connection)
 
     # -- reads
 
@@ -379,8 +394,10 @@ class PostgresStore(DurableStore):
             raise
         lane = Lane(Writer(Share(pool, _WRITERS), ns).serve, width=_WRITERS)
         gets = Lane(Writer(Share(pool, 1), ns).serve, width=1)
-        loop = asyncio.get_running_loop()
-        return _Open(ns, pool, share, lane, gets, set(), Heart(self._location, ns), loop, capabilities)
+        channel = channel_of(self._namespace)
+        transactions = Transactions(self._location, ns, channel, share, patience_s=self._patience_s)
+        heart, loop = Heart(self._location, ns), asyncio.get_running_loop()
+        return _Open(ns, pool, share, lane, gets, set(), transactions, heart, loop, capabilities)
 
     async def _prepare(self, connection: Connection) -> tuple[int, Capabilities]:
         try:
@@ -401,7 +418,9 @@ def _capabilities(fsync: str, synchronous_commit: str) -> Capabilities:
         grade, note = "D1", "synchronous_commit is off: the last moments may be lost when the server dies."
     else:
         grade, note = "D2", "A failover to an asynchronous standby may undo the last acknowledged operations."
-    return Capabilities(name="postgresql", grade=grade, shared=True, notes=(note,))
+    return Capabilities(
+        name="postgresql", grade=grade, shared=True, notes=(note,), connection="asyncpg.Connection"
+    )
 
 
 def _named(workflow: str) -> tuple[str, str]:

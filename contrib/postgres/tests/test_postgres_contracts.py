@@ -1,4 +1,6 @@
-"""PostgreSQL keeps the contracts of all three ports: with three stores on one database, as processes have them."""
+"""PostgreSQL keeps the contracts of all three ports, with three stores on one database, as processes have them; and
+that of transactions.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +9,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeVar
 
 import pytest
+from tests.postgres_table import PostgresTable, table
 from tests.postgres_world import StillDatabase
 from typing_extensions import override
 
 from durable.protocols import DurableQueue, DurableStore, EventBus
-from durable.testing import BusContract, QueueContract, StoreContract
+from durable.testing import BusContract, QueueContract, StoreContract, TransactionsContract
 from durable_postgres import PostgresBus, PostgresQueue, PostgresStore
 
 T = TypeVar("T", DurableStore, DurableQueue, EventBus)
@@ -45,6 +48,19 @@ class TestPostgresStore(StoreContract):
         async with opened(PostgresStore(still.url, namespace)) as second:
             async with opened(PostgresStore(still.url, namespace)) as third:
                 yield [store, second, third]
+
+
+class TestPostgresTransactions(TransactionsContract):
+    @pytest.fixture
+    async def store(self, still: StillDatabase, namespace: str) -> AsyncIterator[DurableStore]:
+        async with opened(PostgresStore(still.url, namespace)) as store:
+            yield store
+
+    @override
+    @pytest.fixture
+    async def table(self, still: StillDatabase, postgres_url: str) -> AsyncIterator[PostgresTable]:
+        async with table(still.url, elsewhere=postgres_url) as texts:
+            yield texts
 
 
 class TestPostgresBus(BusContract):

@@ -204,15 +204,13 @@ BEGIN
     RETURN '{}';
 END $$;
 
--- End it: its timers are deleted, its slots given back, it listens no more, and its watchers are told.
+-- End it.
 CREATE FUNCTION durable.close(
     _n bigint, _status text, _result bytea, _error bytea, _code text, _now bigint
 ) RETURNS bigint[] LANGUAGE plpgsql AS $$
 DECLARE
     _head durable.executions;
     _effects bigint[];
-    _end bytea;
-    _each record;
 BEGIN
     SELECT * INTO _head FROM durable.executions WHERE n = _n;
     _effects := durable.leave(_head, false, _now) || -_n;
@@ -220,15 +218,25 @@ BEGIN
         wake_at = NULL, bell = -1, ring_at = NULL, finished_at = _now, timers = 0,
         result = _result, error = _error, code = _code
     WHERE n = _n RETURNING * INTO _head;
+    RETURN _effects || durable.ended(_head, _now);
+END $$;
+
+-- What has ended: its timers are deleted, its slots given back, it listens no more, and its watchers are told.
+CREATE FUNCTION durable.ended(_head durable.executions, _now bigint) RETURNS bigint[] LANGUAGE plpgsql AS $$
+DECLARE
+    _effects bigint[] := '{}';
+    _end bytea;
+    _each record;
+BEGIN
     IF _head.deadline_at IS NOT NULL OR _head.history_seq > 0 THEN
-        DELETE FROM durable.timers WHERE n = _n;
+        DELETE FROM durable.timers WHERE n = _head.n;
     END IF;
-    DELETE FROM durable.listeners WHERE n = _n;
+    DELETE FROM durable.listeners WHERE n = _head.n;
     IF _head.seeks THEN
-        _effects := _effects || durable.free_steps(_head.ns, _n, true, _now);
+        _effects := _effects || durable.free_steps(_head.ns, _head.n, true, _now);
     END IF;
     FOR _each IN
-        WITH told AS (DELETE FROM durable.watchers WHERE target = _n RETURNING watcher, step_id, turn)
+        WITH told AS (DELETE FROM durable.watchers WHERE target = _head.n RETURNING watcher, step_id, turn)
         SELECT watcher, step_id FROM told ORDER BY turn
     LOOP
         _end := coalesce(_end, durable.end_of(_head));

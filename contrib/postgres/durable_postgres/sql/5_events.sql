@@ -34,6 +34,17 @@ LANGUAGE sql VOLATILE AS $$
     )
 $$;
 
+-- Who listens for an event, topic by topic: see `durable.serve` for why.
+CREATE FUNCTION durable.listeners_of(_ns integer, _emit durable.emitting) RETURNS SETOF durable.listeners
+LANGUAGE plpgsql ROWS 1 AS $$
+DECLARE
+    _topic text;
+BEGIN
+    FOR _topic IN SELECT DISTINCT unnest(_emit.topics || ''::text) LOOP
+        RETURN QUERY SELECT * FROM durable.listeners WHERE ns = _ns AND event = _emit.name AND topic = _topic;
+    END LOOP;
+END $$;
+
 -- Store an event if its id is new; start what it starts, and tell who listens. The receipt, and the effects.
 CREATE FUNCTION durable.emit(
     _ns integer, _emit durable.emitting, _op_id text, _now bigint,
@@ -42,6 +53,7 @@ CREATE FUNCTION durable.emit(
 DECLARE
     _known durable.events;
     _seq bigint;
+    _place tid;
     _spec durable.spec;
     _started durable.started;
     _each record;
@@ -50,8 +62,7 @@ DECLARE
 BEGIN
     _effects := '{}';
     PERFORM 1 FROM durable.executions WHERE n IN (
-        SELECT n FROM durable.listeners
-        WHERE ns = _ns AND event = _emit.name AND (topic = '' OR topic = ANY(_emit.topics))
+        SELECT n FROM durable.listeners_of(_ns, _emit)
     ) ORDER BY n FOR UPDATE;
     INSERT INTO durable.event_names (ns, name, seq) VALUES (_ns, _emit.name, 0) ON CONFLICT DO NOTHING;
     SELECT seq + 1 INTO _seq FROM durable.event_names WHERE ns = _ns AND name = _emit.name FOR UPDATE;
@@ -63,7 +74,8 @@ BEGIN
     END IF;
     UPDATE durable.event_names SET seq = _seq WHERE ns = _ns AND name = _emit.name;
     INSERT INTO durable.events (ns, name, seq, id, data, at, op_id, shapes, topics)
-    VALUES (_ns, _emit.name, _seq, _emit.id, _emit.data, _now, _op_id, _emit.shapes, _emit.topics);
+    VALUES (_ns, _emit.name, _seq, _emit.id, _emit.data, _now, _op_id, _emit.shapes, _emit.topics)
+    RETURNING ctid INTO _place;
     _ids := '{}';
     _is_duplicate := false;
     FOREACH _spec IN ARRAY _emit.starts LOOP
@@ -73,8 +85,8 @@ BEGIN
         _number := _number + 1;
     END LOOP;
     FOR _each IN
-        SELECT l.n, l.step_id, l.cancel, e.id FROM durable.listeners AS l JOIN durable.executions AS e USING (n)
-        WHERE l.ns = _ns AND l.event = _emit.name AND (l.topic = '' OR l.topic = ANY(_emit.topics)) ORDER BY l.turn
+        SELECT l.n, l.step_id, l.cancel, e.id
+        FROM durable.listeners_of(_ns, _emit) AS l JOIN durable.executions AS e USING (n) ORDER BY l.turn
     LOOP
         _ids := _ids || _each.id;
         DELETE FROM durable.listeners WHERE n = _each.n AND event = _emit.name AND step_id = _each.step_id;
@@ -95,13 +107,13 @@ BEGIN
     END LOOP;
     FOR _each IN
         SELECT l.n, l.step_id FROM durable.event_shapes AS s
-        JOIN durable.listeners AS l ON l.ns = s.ns AND l.event = s.name AND l.shape = s.shape
+        JOIN durable.listeners AS l ON l.ns = s.ns AND l.event = s.name AND l.shape = s.shape AND l.turn > 0
         WHERE s.ns = _ns AND s.name = _emit.name AND NOT s.shape = ANY(_emit.shapes) AND l.cancel IS NULL
         ORDER BY l.turn
     LOOP
         _effects := _effects || durable.send_to_look(_each.n, _each.step_id, _seq, _now);
     END LOOP;
     IF cardinality(_ids) > 0 THEN
-        UPDATE durable.events SET receipt = _ids WHERE ns = _ns AND name = _emit.name AND seq = _seq;
+        UPDATE durable.events SET receipt = _ids WHERE ctid = _place;   -- nobody else has seen it yet
     END IF;
 END $$;

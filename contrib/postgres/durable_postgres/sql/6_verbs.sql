@@ -99,10 +99,10 @@ BEGIN
             SELECT * INTO _same_key FROM durable.executions
             WHERE ns = _ns AND workflow = _spec.workflow AND key = _spec.key AND holds_key FOR UPDATE;
             IF FOUND AND NOT (_spec.reuse_closed_key AND _same_key.state = 'closed') THEN
-                RETURN durable.exists_as(_same_key, _spec.input);
+                RETURN durable.found_as(_same_key, _spec.input, _op_id, _now);
             END IF;
         END IF;
-        SELECT (durable.exists_as(e, _spec.input)).* INTO _started FROM durable.executions AS e
+        SELECT (durable.found_as(e, _spec.input, _op_id, _now)).* INTO _started FROM durable.executions AS e
         WHERE ns = _ns AND id = _spec.id;
         IF FOUND THEN
             RETURN _started;
@@ -121,10 +121,13 @@ BEGIN
     END LOOP;
 END $$;
 
-CREATE FUNCTION durable.exists_as(_head durable.executions, _input bytea) RETURNS durable.started
-LANGUAGE sql VOLATILE AS $$
-    SELECT 'exists', _head.n, _head.id, _head.available_at, coalesce(first_input, input) = _input, '{}'::bigint[]
-    FROM durable.inputs WHERE n = _head.n
+-- An execution that is in the way: of somebody else, or, where the same call was sent twice at once, the one it made.
+CREATE FUNCTION durable.found_as(_head durable.executions, _input bytea, _op_id text, _now bigint)
+RETURNS durable.started LANGUAGE sql VOLATILE AS $$
+    SELECT CASE WHEN is_same THEN 'created' ELSE 'exists' END, _head.n, _head.id, _head.available_at,
+           coalesce(first_input, input) = _input,
+           CASE WHEN is_same AND durable.is_claimable(_head, _now) THEN ARRAY[_head.n] ELSE '{}' END
+    FROM (SELECT *, create_op = _op_id AS is_same FROM durable.inputs WHERE n = _head.n) AS i
 $$;
 
 -- Join the execution that is pending for a group, or be the next one that is.
@@ -211,10 +214,10 @@ BEGIN
         UPDATE durable.executions SET state = 'owned', status = 'running', nonce = _request.nonce,
             worker = _request.worker, owned_at = _now, started_at = coalesce(started_at, _now), bell = -1,
             ring_at = NULL, wake_at = NULL, result = NULL, error = NULL, code = NULL
-        WHERE n = _head.n;
+        WHERE n = _head.n RETURNING * INTO _head;
     END IF;
     _answer.code := 'claimed';
-    SELECT s INTO _answer.shown FROM durable.shown AS s WHERE s.n = _head.n;
+    _answer.shown := durable.show(_head);
     _answer.is_so := _head.ver > 0 AND _head.op_id IS NOT DISTINCT FROM _request.have_op;
     IF NOT _answer.is_so AND _head.records > 0 THEN
         _answer.history := durable.history_of(_head.n);
@@ -223,6 +226,20 @@ BEGIN
         _answer.inbox := durable.unread_of(_head.n, 0);
     END IF;
     RETURN _answer;
+END $$;
+
+-- What the view shows of one that stands in no line.
+CREATE FUNCTION durable.show(_head durable.executions) RETURNS durable.shown LANGUAGE plpgsql AS $$
+DECLARE
+    _shown durable.shown;
+BEGIN
+    SELECT _head.ns, _head.n, _head.id, _head.workflow, _head.version, _head.queue, _head.priority, _head.key, i.tags,
+           i.options, i.input, _head.parent_id, _head.state, _head.status, _head.attempt, _head.generation, _head.ver,
+           _head.op_id, _head.nonce, _head.worker, _head.crashes, _head.inbox_seq, _head.created_at,
+           _head.available_at, _head.started_at, _head.finished_at, _head.wake_at, _head.deadline_at, _head.result,
+           _head.error, _head.code, NULL, i.cause
+    INTO _shown FROM durable.inputs AS i WHERE i.n = _head.n;
+    RETURN _shown;
 END $$;
 
 CREATE FUNCTION durable.history_of(_n bigint) RETURNS durable.record[] LANGUAGE plpgsql AS $$
@@ -352,6 +369,15 @@ BEGIN
             state = 'parked', status = _request.status, nonce = NULL, worker = NULL, owned_at = NULL, bell = -1,
             ring_at = NULL, wake_at = _request.at
         WHERE n = _head.n;
+    ELSIF _request.next = 'close' THEN
+        _effects := _effects || durable.leave(_head, false, _now) || -_head.n;
+        UPDATE durable.executions SET ver = ver + 1, op_id = _request.op_id, crashes = 0, unread = _head.unread,
+            records = _head.records, history_seq = _head.history_seq, timers = 0,
+            state = 'closed', status = _request.status, nonce = NULL, worker = NULL, owned_at = NULL,
+            wake_at = NULL, bell = -1, ring_at = NULL, finished_at = _now,
+            result = _request.result, error = _request.error, code = _request.code
+        WHERE n = _head.n RETURNING * INTO _head;
+        _effects := _effects || durable.ended(_head, _now);
     ELSE
         UPDATE durable.executions SET ver = ver + 1, op_id = _request.op_id, crashes = 0, unread = _head.unread,
             records = _head.records, timers = _head.timers, history_seq = _head.history_seq
@@ -360,10 +386,6 @@ BEGIN
             SELECT 1 FROM durable.inbox WHERE n = _head.n AND consumed_by IS NULL AND seq > _request.seen AND urgent
         );
         CASE _request.next
-            WHEN 'close' THEN
-                _effects := _effects || durable.close(
-                    _head.n, _request.status, _request.result, _request.error, _request.code, _now
-                );
             WHEN 'block' THEN
                 _effects := _effects || durable.leave(_head, false, _now);
                 UPDATE durable.executions SET state = 'blocked', status = _request.status, nonce = NULL,
@@ -532,14 +554,19 @@ DECLARE
     _request durable.request;
     _answer durable.answer;
     _now bigint;
+    _numbers bigint[];
+    _seeks boolean;
 BEGIN
-    IF _gated OR EXISTS (SELECT 1 FROM durable.executions WHERE ns = _ns AND id = ANY(_ids) AND seeks) THEN
+    -- One by one: of a list of ids a plan may make a filter, and read the namespace for it.
+    SELECT array_agg(e.n), bool_or(e.seeks) INTO _numbers, _seeks
+    FROM unnest(_ids) AS wanted (id) CROSS JOIN LATERAL (
+        SELECT n, seeks FROM durable.executions WHERE ns = _ns AND id = wanted.id LIMIT 1
+    ) AS e;
+    IF _gated OR _seeks THEN
         PERFORM durable.lock_gates(_ns);
     END IF;
-    IF cardinality(_ids) > 1 THEN
-        PERFORM 1 FROM durable.executions WHERE n IN (
-            SELECT n FROM durable.executions WHERE ns = _ns AND id = ANY(_ids)
-        ) ORDER BY n FOR UPDATE;
+    IF cardinality(_numbers) > 1 THEN
+        PERFORM 1 FROM durable.executions WHERE n = ANY(_numbers) ORDER BY n FOR UPDATE;
     END IF;
     FOREACH _request IN ARRAY _requests LOOP
         _now := durable.now_ms();

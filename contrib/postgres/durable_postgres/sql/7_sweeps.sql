@@ -44,7 +44,8 @@ BEGIN
     _count := 0;
     FOR _each IN
         SELECT n FROM durable.executions
-        WHERE ns = _ns AND status = 'running' AND state = 'owned' AND owned_at < _live_at AND NOT worker = ANY(_workers)
+        WHERE ns = _ns AND status = 'running' AND created_at > 0 AND state = 'owned' AND owned_at < _live_at
+            AND NOT worker = ANY(_workers)
         ORDER BY n LIMIT _limit + 1 FOR UPDATE SKIP LOCKED
     LOOP
         _count := _count + 1;
@@ -71,11 +72,12 @@ BEGIN
         END LOOP;
         SELECT coalesce(array_agg(name), '{}') INTO _names FROM (
             SELECT name FROM durable.gates WHERE ns = _ns AND opens_at <= _now
-            UNION SELECT g.name FROM durable.gates AS g JOIN durable.changed_rules AS r USING (ns, rule) WHERE ns = _ns
+            UNION SELECT g.name FROM durable.gates AS g JOIN durable.changed_rules AS r USING (ns, rule)
+            WHERE ns = _ns AND g.per_ms >= 0
         ) AS opening;
         DELETE FROM durable.changed_rules WHERE ns = _ns;
         _effects := _effects || durable.advance(_ns, _names, _now);
-        DELETE FROM durable.gates AS g WHERE ns = _ns AND idle_at <= _now
+        DELETE FROM durable.gates AS g WHERE ns = _ns AND idle_at <= _now AND idle_at >= -1
             AND NOT EXISTS (SELECT 1 FROM durable.slots AS s WHERE s.ns = _ns AND s.gate = g.name)
             AND NOT EXISTS (SELECT 1 FROM durable.line AS l WHERE l.ns = _ns AND l.gate = g.name);
     END IF;
@@ -140,7 +142,7 @@ BEGIN
     SELECT coalesce(array_agg(n), '{}') INTO _numbers FROM (
         SELECT n FROM durable.executions
         WHERE ns = _ns AND status = ANY(_statuses) AND state = 'closed' AND finished_at < _before
-            AND created_at < _before
+            AND created_at < _before AND created_at > 0
         ORDER BY n LIMIT _limit FOR UPDATE SKIP LOCKED
     ) AS old;
     DELETE FROM durable.joined WHERE n = ANY(_numbers);
@@ -161,7 +163,7 @@ DECLARE
     _count integer;
 BEGIN
     DELETE FROM durable.events WHERE (ns, name, seq) IN (
-        SELECT ns, name, seq FROM durable.events WHERE ns = _ns AND at < _before
+        SELECT ns, name, seq FROM durable.events WHERE ns = _ns AND at < _before AND at > 0
         ORDER BY at LIMIT _limit FOR UPDATE SKIP LOCKED
     );
     GET DIAGNOSTICS _count = ROW_COUNT;
