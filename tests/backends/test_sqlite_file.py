@@ -17,6 +17,7 @@ from durable.backends.sqlite import (
     preflight,
     schema,
 )
+from durable.backends.sqlite.connection import WriteLock
 from durable.backends.sqlite.location import Location
 from durable.clock import SystemClock
 from durable.errors import ConfigurationError, StoreUnavailable
@@ -213,6 +214,26 @@ async def test_a_file_with_tables_of_its_user_is_shared(path: Path) -> None:
         async with opened(SqliteStore(path)) as store:
             assert await store.get("x") is not None
         assert db.execute("SELECT id FROM orders").fetchall() == [(7,)]
+
+
+@pytest.mark.parametrize("statement", [1, 2, 3, 4])
+def test_a_file_that_another_process_fills_while_it_is_looked_at_is_ours(path: Path, statement: int) -> None:
+    lock = WriteLock()
+
+    class Overtaken(sqlite3.Connection):
+        asked = 0
+
+        def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+            self.asked += 1
+            if self.asked == statement:
+                with closing(sqlite3.connect(path, isolation_level=None)) as other:
+                    schema.migrate(other, path, lock)
+            return super().execute(sql, parameters)
+
+    with closing(sqlite3.connect(path, isolation_level=None, factory=Overtaken)) as db:
+        schema.migrate(db, path, lock)
+        assert db.asked >= statement
+        assert db.execute("PRAGMA user_version").fetchone() == (schema.VERSION,)
 
 
 async def alter(path: Path, script: str) -> None:

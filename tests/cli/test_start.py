@@ -79,7 +79,7 @@ def test_each_end_of_a_wait_has_its_exit_code(sold: Sold) -> None:
     ("arguments", "says"),
     [
         (["fulfill", ORDER], "did you mean 'fulfil'?"),
-        (["nobody"], "registered: child, "),
+        (["nobody"], "registered: booking, child, "),
         (["fulfil"], "does not validate"),
         (["fulfil", '{"id": "7", "cents": "many"}'], "cents: Input should be a valid integer"),
         (["fulfil", "{}"], "id: Field required"),

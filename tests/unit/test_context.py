@@ -361,8 +361,8 @@ async def test_a_handle_passes_on_what_it_is_asked(log: Log) -> None:
     assert log.calls == [
         ("result", ("x1", child), {"timeout_ms": 2000}),
         ("result", ("x1", child), {"timeout_ms": None}),
-        ("signal", ("x1", Approved, "yes"), {"key": "k1"}),
-        ("signal", ("x1", Ping, None), {"key": None}),
+        ("signal", ("x1", Approved, "yes"), {"key": "k1", "connection": None}),
+        ("signal", ("x1", Ping, None), {"key": None, "connection": None}),
         ("cancel", ("x1", "fraud"), {"by": "ada"}),
         ("value", ("x1", "progress"), {}),
         ("status", ("x1",), {}),

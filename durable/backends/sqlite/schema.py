@@ -435,8 +435,10 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
     """Zero: nothing of ours is there."""
     version: int
     try:
-        (application_id,) = db.execute("PRAGMA application_id").fetchone()
+        # In this order, for another process may be creating ours meanwhile, which makes the last of these ours too.
+        names = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
         (version,) = db.execute("PRAGMA user_version").fetchone()
+        (application_id,) = db.execute("PRAGMA application_id").fetchone()
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:
             raise
@@ -446,7 +448,7 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
             raise not_ours(
                 path, "is a database of another application, by its application_id or user_version"
             )
-        if taken := _our_names() & {name for (name,) in db.execute("SELECT name FROM sqlite_master")}:
+        if taken := names and names & _our_names():
             raise not_ours(path, f"is a database of another application, with names of ours: {sorted(taken)}")
     if version > VERSION:
         (min_writer,) = db.execute("SELECT value FROM meta WHERE name = 'min_writer'").fetchone()
