@@ -127,6 +127,7 @@ def restate(run: Run, environment: Environment) -> Iterator[dict[str, str]]:
     try:
         log = servers.directory / "restate.log"
         env = {
+            "TMPDIR": str(servers.directory),
             "RESTATE_BASE_DIR": str(servers.directory / "data"),
             "RESTATE_LISTEN_MODE": "tcp",
             "RESTATE_BIND_ADDRESS": f"{HOST}:{fabric}",
