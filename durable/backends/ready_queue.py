@@ -81,9 +81,7 @@ class ReadyQueue(DurableQueue):
             for desk in self._desks:
                 if desk.wanted.wants(bell):
                     desk.ring(bell)
-        self._is_hinting = True
-        self._bus.publish(dict.fromkeys(work_topic(bell.queue) for bell in doorbells))
-        self._is_hinting = False
+        self._hint(doorbells)
 
     def look(self) -> None:
         """Have each `receive` that waits ask the store again: something may have come due."""
@@ -116,11 +114,25 @@ class ReadyQueue(DurableQueue):
         if bell is not None:
             # Not this instant: a worker that takes it again, and again has no use for it, would spin.
             at = self._clock.now_ms() + _BREATH_MS
-            self._clock.call_at(at, partial(self.ring, [bell]), background=True)
+            self._clock.call_at(at, partial(self._offer_again, bell), background=True)
 
     @override
     async def dead_letters(self) -> int | None:
         return None
+
+    def _offer_again(self, bell: Doorbell) -> None:
+        """Not as `ring` does, which leaves to the store what it has in order: the store has rung this one, perhaps,
+        and is quiet about it for `again_ms`."""
+        for desk in self._desks:
+            if desk.wanted.wants(bell):
+                desk.put(bell)
+                desk.wake()
+        self._hint([bell])
+
+    def _hint(self, doorbells: Sequence[Doorbell]) -> None:
+        self._is_hinting = True
+        self._bus.publish(dict.fromkeys(work_topic(bell.queue) for bell in doorbells))
+        self._is_hinting = False
 
     def _hear(self, queue: str) -> None:
         if self._is_hinting:

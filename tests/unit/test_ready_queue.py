@@ -375,6 +375,16 @@ async def test_what_is_released_is_offered_again_but_not_at_this_instant(rig: Ri
     assert await waiting.task == [bell]
 
 
+async def test_what_is_released_is_not_left_to_a_store_that_has_more_and_has_rung_it(rig: Rig) -> None:
+    queue = await rig.process()
+    ready = await rig.store.make_ready(bells(3))
+    [delivery] = await queue.receive(WANTED, limit=1)
+    queue.release(delivery)
+    rig.pass_time(100)
+    taken = [bell for _ in ready for bell in await take(queue, 1)]
+    assert sorted(ids(taken)) == sorted(ids(ready))
+
+
 async def test_a_store_that_is_away_is_an_error_and_asked_again_by_the_next_receive(rig: Rig) -> None:
     queue = await rig.process()
     announced = await rig.store.make_ready(bells(1))
