@@ -30,6 +30,7 @@ _LIMIT = 256
 _SPACING_MS = 100
 _BREATH_MS = 10
 _MOST_TIMERS = 10_000
+_MOST_TOLD = 10_000
 
 
 @final
@@ -76,6 +77,9 @@ class Sweeper:
         """When the next schedule is due, as far as is known."""
         self._timers: list[int] = []
         """A heap of the instants at which something is due that this process has stored."""
+        self._told: dict[str, int] = {}
+        """Since when executions are ready for which ticks have just rung: the store's look at what is ready, which
+        cannot know, rings for each of them as well."""
         self.loop = Loop("sweep", self.turn, interval_ms=interval_ms, clock=clock)
 
     def wake_at(self, at_ms: int) -> None:
@@ -190,11 +194,15 @@ class Sweeper:
 
     async def _ring(self, partition: int) -> None:
         due = self._store.due(partition, self._dispatcher.wanted, limit=_LIMIT, again_ms=self._interval_ms)
-        self._queue.ring(await due)
+        self._queue.ring([bell for bell in await due if self._told.pop(bell.id, None) != bell.ready_at])
 
     def _announce(self, ticked: Ticked) -> None:
         if ticked.doorbells or ticked.touched:
             self._dispatcher.announce(ticked.doorbells, ticked.touched)
+        if ticked.doorbells and self._look is None:
+            if len(self._told) > _MOST_TOLD:
+                self._told.clear()
+            self._told |= {bell.id: bell.ready_at for bell in ticked.doorbells}
         if ticked.next_at is not None:
             # It may be another worker's timer, and that one wakes for it in time: look for what it has left undone.
             self.loop.wake_at(max(ticked.next_at, self._clock.now_ms() + self._spacing_ms))

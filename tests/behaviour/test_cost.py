@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
+from typing_extensions import override
 
 from durable import Context, Durable, ExecutionFailed, Fail, Signal, Workflow, workflow
 from durable.backends.rabbitmq.queue import RabbitQueue
 from durable.engine.attempt import Attempt
 from durable.engine.branch import Branch
 from durable.engine.journal import Journal
-from durable.protocols import ALL_TOPICS, Message, MessageKind
-from tests.support import CountingStore, World, ends, reaches, until
+from durable.protocols import ALL_TOPICS, Doorbell, DurableQueue, Message, MessageKind
+from tests.support import CountingStore, RoughQueue, World, ends, reaches, until
 
 Go = Signal("go")
 
@@ -116,6 +119,11 @@ async def beginning_anew(ctx: Context, left: int) -> int:
     if left > 1:
         ctx.continue_as_new(left - 1)
     return left
+
+
+@workflow
+async def late_riser(ctx: Context, milliseconds: int) -> None:
+    await ctx.sleep(milliseconds / 1000)
 
 
 WORKFLOWS = (
@@ -330,3 +338,46 @@ async def test_an_idle_worker_asks_the_store_only_in_its_sweeps(world: World) ->
     assert (
         store.calls["due"] <= 2 * sweeps * partitions
     )  # the queue's own look at the index is not in step with them
+
+
+class RungQueue(RoughQueue):
+    """Counts how often each doorbell is rung."""
+
+    def __init__(self, queue: DurableQueue) -> None:
+        super().__init__(queue)
+        self.rung = Counter[tuple[str, int]]()
+
+    @override
+    def ring(self, doorbells: Sequence[Doorbell]) -> None:
+        self.rung.update((bell.id, bell.ready_at) for bell in doorbells)
+        super().ring(doorbells)
+
+
+async def test_who_waits_for_a_slot_after_a_sleep_is_rung_once(world: World) -> None:
+    if world.queue_url is None:
+        pytest.skip("its queue is the store's index of what is ready: nobody has to ring")
+    may_end = asyncio.Event()
+
+    @workflow
+    async def busy(ctx: Context) -> None:
+        await ctx.step("work", may_end.wait)
+
+    first = await world.node(late_riser, busy)
+    handles = [await first.start(late_riser, 300) for _ in range(10)]
+    for handle in handles:
+        await reaches(handle, "sleeping", "completed")  # in time, unless this machine is very busy
+    await world.stop(first)
+    store, bus = world.store(), world.bus()
+    queue = RungQueue(world.queue(store, bus))
+    node = await world.node(
+        late_riser, busy, store=store, queue=queue, bus=bus, concurrency=1, sweep="1h", lease="1h"
+    )
+    await node.start(busy)
+    asleep = {handle.id for handle in handles if not (await node.status(handle.id)).status.final}
+    await until(lambda: asleep <= {id for id, _ in queue.rung})
+    for _ in range(3):
+        await node.worker.sweeper.turn()
+    may_end.set()
+    for id in asleep:
+        await ends(node.handle(id))
+    assert set(queue.rung.values()) == {1}, queue.rung
