@@ -17,7 +17,7 @@ from durable.client import Client
 from durable.clock import Clock, SystemClock
 from durable.describe import WorkflowShape, describe
 from durable.duration import Duration, to_instant_ms, to_ms
-from durable.engine.attempt import Stubs
+from durable.engine.host import Stubs
 from durable.engine.rehearsal import Verdict, rehearse, unknown_workflow
 from durable.errors import ConfigurationError, InvalidInput, NotRunning
 from durable.flow_control import Limit, check_limits

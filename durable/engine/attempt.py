@@ -13,17 +13,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor
-from dataclasses import dataclass, field
-from random import Random
+from collections.abc import Awaitable, Callable, Iterable
 from typing import NoReturn, Protocol, TypeVar, cast, final, overload
 
-from durable.clock import Clock, stopwatch
+from durable.clock import stopwatch
 from durable.codec import dump_error, load_error, record_error
 from durable.engine.branch import AnyTask, Branch, PutAside, blocked_on_children, is_about_to_run
 from durable.engine.compensation import Compensations
 from durable.engine.failures import failure_start
+from durable.engine.host import Host
 from durable.engine.journal import Answer, Journal, Topic, Write
 from durable.engine.latch import Latch
 from durable.engine.operator_acts import (
@@ -56,7 +54,6 @@ from durable.engine.transitions import (
 from durable.engine.turn import Turn
 from durable.engine.waits import Wait, Waits
 from durable.errors import DurableError, LimitReached
-from durable.flow_control import Limit
 from durable.models import ExecutionStatus
 from durable.protocols import (
     Block,
@@ -67,7 +64,6 @@ from durable.protocols import (
     Continue,
     Created,
     Diverged,
-    Doorbell,
     DurableStore,
     Exists,
     Fenced,
@@ -82,8 +78,7 @@ from durable.protocols import (
     Run,
     Start,
 )
-from durable.telemetry import Telemetry
-from durable.workflow import AnyWorkflow, Registry
+from durable.workflow import AnyWorkflow
 
 T = TypeVar("T")
 
@@ -93,59 +88,6 @@ _RUN = Run()
 _PATIENCE, _MOST_PATIENCE = 0.005, 1.0
 _STILL = 0.1
 _MOST_REFUSALS = 10
-
-
-StepFn = Callable[..., object]
-
-
-class Stubs(Protocol):
-    """What stands in for the bodies of steps in a test."""
-
-    def replace(self, step_id: str, fn: StepFn) -> StepFn: ...
-
-
-class Onlooker(Protocol):
-    """Who has a body replayed to see where it comes to, and begins nothing."""
-
-    def asked(self, key: str, kind: str, name: str, found: Checkpoint | None) -> None:
-        """The body has come to this operation."""
-        ...
-
-    def reached_new(self) -> None:
-        """The operation that the running task has come to last is not recorded, or is to be tried again."""
-        ...
-
-    def refused(self, error: DurableError) -> None:
-        """The execution would be parked."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """What a worker lends to its attempts."""
-
-    clock: Clock
-    random: Random
-    threads: Executor
-    deps: object
-    max_crashes: int
-    wake_at: Callable[[int], None]
-    """A timer was stored that is due at this instant."""
-    announce: Callable[[Sequence[Doorbell], Sequence[str]], None]
-    """A write has made these executions ready, and left something for those."""
-    nudge: Callable[[str], None]
-    """Have a parked execution claimed again, because its body goes on by itself."""
-    limits: Mapping[str, Limit] = field(default_factory=dict[str, Limit])
-    """By which steps that name one are held back."""
-    registry: Registry = field(default_factory=Registry)
-    """For what a body starts without naming it: subscribers of its events."""
-    store: DurableStore | None = None
-    """For what a body asks; None: it asks nothing."""
-    stubs: Stubs | None = None
-    onlooker: Onlooker | None = None
-    telemetry: Telemetry | None = None
-    forgetful: bool = False
-    """Give the execution back, to be replayed, as soon as something new is recorded and something else begins."""
 
 
 class Body(Protocol):

@@ -20,9 +20,10 @@ from typing_extensions import override
 
 from durable.clock import VirtualClock
 from durable.codec import load_error
-from durable.engine.attempt import Attempt, Host
+from durable.engine.attempt import Attempt
 from durable.engine.branch import AnyTask, Branch, current_branch, install
 from durable.engine.call_site import call_site
+from durable.engine.host import Host
 from durable.engine.journal import Journal
 from durable.engine.runtime import new_body
 from durable.engine.transitions import CANCEL, END, TIMEOUT

@@ -9,7 +9,7 @@ from typing import final
 
 from typing_extensions import override
 
-from durable.engine.attempt import Stubs
+from durable.engine.host import Stubs
 
 _DECORATION = re.compile(r"^(#[0-9.]+/)?(?P<name>.*?)(\[\d+\])?(#\d+)?$")
 

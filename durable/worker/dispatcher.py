@@ -10,7 +10,8 @@ from contextvars import copy_context
 from typing import Any, final
 
 from durable.clock import Clock, stopwatch
-from durable.engine.attempt import Attempt, Host
+from durable.engine.attempt import Attempt
+from durable.engine.host import Host
 from durable.engine.journal import Journal
 from durable.engine.persist import persist
 from durable.engine.runtime import new_body

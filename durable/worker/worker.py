@@ -15,8 +15,8 @@ from typing import Any, final
 
 from durable._version import __version__
 from durable.clock import Clock
-from durable.engine.attempt import Host, Stubs
 from durable.engine.branch import install
+from durable.engine.host import Host, Stubs
 from durable.engine.persist import persist
 from durable.engine.transitions import NUDGE, Ended
 from durable.flow_control import Limit

@@ -112,7 +112,9 @@ class Run:
         self._alive = None
         os.environ.pop(RUN_VARIABLE, None)
         deadline = time.monotonic() + within
-        with contextlib.suppress(FileNotFoundError):  # another run has swept it away, now that nobody holds it
+        with contextlib.suppress(
+            FileNotFoundError
+        ):  # another run has swept it away, now that nobody holds it
             while any(path.is_dir() for path in self.directory.iterdir()):
                 assert time.monotonic() < deadline, f"the servers in {self.directory} do not end"
                 time.sleep(0.01)

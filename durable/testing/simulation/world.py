@@ -21,7 +21,7 @@ from typing_extensions import override
 from durable.app import Durable, OpenDeps
 from durable.backends.memory import MemoryStore
 from durable.codec import load_error
-from durable.engine.attempt import Stubs
+from durable.engine.host import Stubs
 from durable.engine.step_body import is_async
 from durable.errors import DurableError, NotRunning
 from durable.ids import Ids
