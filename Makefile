@@ -20,6 +20,7 @@ help:  ## Show this list
 demo: .venv/.demo  ## Run an order workflow, kill its worker, watch it go on (DEMO_ARGS=)
 	@$(BIN)/durable demo $(DEMO_ARGS)
 
+test: export PYTHONDONTWRITEBYTECODE :=  # thousands of processes would compile the package anew
 test: .venv/.dev  ## Run the tests (PYTEST_ARGS=, WORKERS=2, LONG=1 for the long ones)
 	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
