@@ -1,7 +1,7 @@
 # Everything happens inside the checkout: `make help` lists the chores.
 
 PYTHON ?= python3
-WORKERS ?= 2
+WORKERS ?= 3
 BIN := .venv/bin
 CONTRIB := $(filter-out contrib/skeleton/%,$(sort $(wildcard contrib/*/pyproject.toml)))
 PIP := $(BIN)/pip --quiet --no-cache-dir --disable-pip-version-check
@@ -20,7 +20,8 @@ help:  ## Show this list
 demo: .venv/.demo  ## Run an order workflow, kill its worker, watch it go on (DEMO_ARGS=)
 	@$(BIN)/durable demo $(DEMO_ARGS)
 
-test: .venv/.dev  ## Run the tests (PYTEST_ARGS=, WORKERS=2, LONG=1 for the long ones)
+test: export PYTHONDONTWRITEBYTECODE :=  # thousands of processes would compile the package anew
+test: .venv/.dev  ## Run the tests (PYTEST_ARGS=, WORKERS=3, LONG=1 for the long ones)
 	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 check: .venv/.dev  ## Check format, lint, types and the import contract

@@ -11,6 +11,7 @@ from tests.conftest import (  # noqa: F401  (pytest finds fixtures and hooks her
     private_redis,
     private_redis_cluster,
     pytest_collection_finish,
+    pytest_collection_modifyitems,
     pytest_configure,
     pytest_runtest_makereport,
     pytest_sessionstart,

@@ -26,6 +26,8 @@ GROUP: Final = "durable.backends"
 _EXTRAS: Final = {"redis": "redis", "rediss": "redis", "amqp": "rabbitmq", "amqps": "rabbitmq"}
 """By what stands before a `+` in the scheme."""
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_points: Final[dict[str, EntryPoint]] = {}
+"""By scheme, once it was found: it takes milliseconds to read what every installed package brings."""
 
 PortT_co = TypeVar("PortT_co", covariant=True)
 
@@ -62,6 +64,12 @@ def backend_for(url: str) -> Backend:
             f"write it as scheme://...; schemes: {_known()}",
         )
     scheme = match[1].lower()
+    if scheme not in _points:  # what is not there may be installed later
+        _points[scheme] = _find(scheme, url)
+    return _load(scheme, _points[scheme])
+
+
+def _find(scheme: str, url: str) -> EntryPoint:
     claims = {point.value: point for point in entry_points(group=GROUP, name=scheme)}
     if not claims:
         raise ConfigurationError(
@@ -73,7 +81,7 @@ def backend_for(url: str) -> Backend:
             "uninstall all but one of the packages that bring them",
         )
     (point,) = claims.values()
-    return _load(scheme, point)
+    return point
 
 
 def _load(scheme: str, point: EntryPoint) -> Backend:

@@ -57,7 +57,7 @@ async def test_without_its_values_a_history_says_nothing_wrong(file: Path) -> No
 @pytest.mark.parametrize("replay", [False, True], ids=["kept in memory", "replayed after each record"])
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=lambda scenario: scenario.name)
 async def test_every_scenario_is_kept_and_still_records_the_same(scenario: Scenario, replay: bool) -> None:
-    directory = max(KEPT.glob("*/"))
+    directory = max(file.parent for file in FILES)
     now = await histories_of(scenario, replay=replay)
     for number, histories in enumerate(now, 1):
         kept = read_histories(path_of(directory, scenario.name, number))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from typing_extensions import override
 
-from durable import Context, Signal, workflow
+from durable import Context, Retry, Signal, workflow
 from durable.logs import FIELDS, ExecutionFilter
 from tests.support import World, ends, reaches
 
@@ -71,7 +71,7 @@ def pack(what: str) -> None:
 
 @workflow
 async def stubborn(ctx: Context) -> None:
-    await ctx.step("try", retry=2).up(fails)
+    await ctx.step("try", retry=Retry(2, base="1ms")).up(fails)
 
 
 def fails() -> None:

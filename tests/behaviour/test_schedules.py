@@ -292,13 +292,13 @@ async def test_a_one_off_runs_once_and_can_be_waited_for(still_world: World) -> 
 async def test_of_many_processes_one_starts_each_instant(world: World) -> None:
     nodes = [await world.node(report, sweep=0.1) for _ in range(4)]
     for node in nodes:
-        await node.ensure_schedule(report, "x", id="fast", interval="250ms")
+        await node.ensure_schedule(report, "x", id="fast", interval="100ms")
     await of(nodes[0], "report", 6)
     await nodes[0].remove_schedule("fast")
     ids = [execution.id for execution in (await nodes[0].operator.list_executions(limit=100)).items]
     assert len(set(ids)) == len(ids)
     instants = sorted(_instant_of(id) for id in ids)
-    assert all(later - earlier >= timedelta(milliseconds=250) for earlier, later in pairwise(instants))
+    assert all(later - earlier >= timedelta(milliseconds=100) for earlier, later in pairwise(instants))
 
 
 def _instant_of(id: str) -> datetime:

@@ -56,7 +56,7 @@ async def test_inputs_results_and_signals_are_shown_nowhere(world: World) -> Non
 
 
 async def test_a_failure_shows_what_its_error_says_and_no_argument(world: World) -> None:
-    @workflow
+    @workflow(retry=Retry(3, base="1ms"))
     async def failing(ctx: Context, number: str) -> str:
         return await ctx.step("charge", no_bank, number)
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from durable import Context, Durable, Event, ExecutionFailed, InvalidInput, Signal, workflow
+from durable import Context, Durable, Event, ExecutionFailed, InvalidInput, Retry, Signal, workflow
 from durable.telemetry import (
     ClaimRefused,
     CommitMade,
@@ -57,7 +57,7 @@ async def flaky(ctx: Context) -> str:
             raise KeyError("secret-value")
         return "done"
 
-    await ctx.step("work", retry=2).up(work)
+    await ctx.step("work", retry=Retry(2, base="1ms")).up(work)
     return await ctx.step("fails", lambda: 1 // 0)
 
 

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from durable import Context, ExecutionFailed, Signal, workflow
+from durable import Context, ExecutionFailed, Retry, Signal, workflow
 from durable.tracing import Tracing
 from tests.support import World, reaches, until
 
@@ -78,7 +78,7 @@ async def charge(card: str) -> str:
 
 @workflow(retry=1)
 async def refused(ctx: Context) -> None:
-    await ctx.step("try", retry=2).up(fails)
+    await ctx.step("try", retry=Retry(2, base="1ms")).up(fails)
 
 
 def fails() -> None:

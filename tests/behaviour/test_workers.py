@@ -483,6 +483,7 @@ async def test_leaving_while_a_claim_hangs_puts_aside_what_was_to_go_on(
             ended.append("put aside")
 
     monkeypatch.setattr("durable.worker.dispatcher._GRACE_S", 0.05)
+    monkeypatch.setattr("durable.worker.worker._HURRIED_S", 0.1)
     node = await world.node(order, store=Held(world.store()))
     client = await world.node(order, worker=False)
     handle = await client.start(order)

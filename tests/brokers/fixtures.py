@@ -6,6 +6,7 @@ A URL in the environment is used as it is; otherwise a private server is started
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 import signal
@@ -133,10 +134,16 @@ def _shared_redis(run: Run) -> str:
 
 def _forget(url: str, namespace: str) -> None:
     """A Redis full of what tests have left is slow for each that looks at all of its keys."""
-    with redis.Redis.from_url(url) as connection:
-        keys = list(connection.scan_iter(match=f"{{{namespace}*", count=1000))
-        for first in range(0, len(keys), 1000):
-            connection.unlink(*keys[first : first + 1000])
+    connection = _connection(url)
+    keys = list(connection.scan_iter(match=f"{{{namespace}*", count=1000))
+    for first in range(0, len(keys), 1000):
+        connection.unlink(*keys[first : first + 1000])
+
+
+@functools.cache
+def _connection(url: str) -> redis.Redis:
+    """One for the whole of this process: thousands of tests forget what they have left."""
+    return redis.Redis.from_url(url)
 
 
 # ---- what tests ask for

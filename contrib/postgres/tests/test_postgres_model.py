@@ -24,7 +24,8 @@ class TestPostgresModel(StoreModel):
         async def postgres() -> AsyncGenerator[World]:
             store = PostgresStore(still.url, secrets.token_hex(8))
             await store.open()
-            yield World(store, still.pass_time, is_exact=True)
+            async with still.clock() as pass_time:
+                yield World(store, pass_time, is_exact=True)
             await store.close()
 
         return {"postgres": postgres}
