@@ -1,6 +1,7 @@
 """`PostgresStore`: executions in the schema `durable` of a PostgreSQL database, for any number of processes and hosts.
 
 create, claim, commit, post, get ─▶ Lane ─▶ Writer ─▶ durable.serve(...): a group of calls in one transaction
+tick, due ───────────────────▶ Sweeps ─▶ durable.sweep(...): both in one transaction
 all other verbs ─────────────▶ a function or a statement, each a transaction
 transaction, enlist ─────────▶ Transactions: the same functions, in a transaction of a user
 beat ────────────────────────▶ a connection of its own, on the caller's thread
@@ -69,12 +70,11 @@ from durable_postgres.heart import Heart
 from durable_postgres.lane import Lane
 from durable_postgres.location import Location
 from durable_postgres.pool import Pool, Share
+from durable_postgres.sweeps import Sweeps
 from durable_postgres.texts import stored
 from durable_postgres.transactions import Transactions
 from durable_postgres.writer import Writer, run
 
-_TICK: Final = "SELECT * FROM durable.tick($1, $2, $3, $4)"
-_DUE: Final = "SELECT * FROM durable.due($1, $2, $3, $4, $5, $6)"
 _SEND: Final = "SELECT * FROM durable.send($1, $2::durable.emitting[], $3)"
 _SAVE_SCHEDULE: Final = "SELECT * FROM durable.save_schedule($1, $2, $3, $4, $5, $6, $7::durable.spec[])"
 _REMOVE_SCHEDULE: Final = "DELETE FROM durable.schedules WHERE ns = $1 AND id = $2 RETURNING id"
@@ -108,12 +108,13 @@ class _Open:
     ns: int
     pool: Pool
     share: Share
-    """Of all that is not the lane's."""
+    """Of all that is not the lanes'."""
     lane: Lane
     gets: Lane
     """Of what callers look at most often, apart from what waits for the disk."""
+    sweeps: Sweeps
     writing: set[asyncio.Task[list[Row]]]
-    """What is under way besides the lane."""
+    """What is under way besides the lanes."""
     transactions: Transactions
     heart: Heart
     loop: asyncio.AbstractEventLoop
@@ -147,6 +148,7 @@ class PostgresStore(TransactionalStore):
         if opened is not None:
             await opened.lane.close()
             await opened.gets.close()
+            await opened.sweeps.close()
             if opened.writing:
                 await asyncio.wait(opened.writing)
             await opened.transactions.close()
@@ -184,15 +186,11 @@ class PostgresStore(TransactionalStore):
 
     @override
     async def tick(self, partition: int, *, live: Live, limit: int) -> Ticked:
-        workers = [stored(worker) for worker in live.workers]
-        [row] = await self._write(_TICK, live.at, workers, limit, op_id="tick")
-        return answers.ticked(row)
+        return answers.ticked(await self._is_open.sweeps.tick(live, limit))
 
     @override
     async def due(self, partition: int, wanted: Wanted, *, limit: int, again_ms: int) -> Sequence[Doorbell]:
-        lanes = [(queue, *_named(name)) for queue in wanted.queues for name in wanted.workflows]
-        columns = [[stored(lane[place]) for lane in lanes] for place in range(3)]
-        return answers.bells_of(await self._write(_DUE, *columns, limit, again_ms, op_id="due"))
+        return answers.bells_of(await self._is_open.sweeps.due(wanted, limit, again_ms))
 
     @override
     def beat(self, worker: str, *, ttl_ms: int, info: bytes = b"") -> None:
@@ -394,10 +392,11 @@ class PostgresStore(TransactionalStore):
             raise
         lane = Lane(Writer(Share(pool, _WRITERS), ns).serve, width=_WRITERS)
         gets = Lane(Writer(Share(pool, 1), ns).serve, width=1)
+        sweeps = Sweeps(share, ns)
         channel = channel_of(self._namespace)
         transactions = Transactions(self._location, ns, channel, share, patience_s=self._patience_s)
         heart, loop = Heart(self._location, ns), asyncio.get_running_loop()
-        return _Open(ns, pool, share, lane, gets, set(), transactions, heart, loop, capabilities)
+        return _Open(ns, pool, share, lane, gets, sweeps, set(), transactions, heart, loop, capabilities)
 
     async def _prepare(self, connection: Connection) -> tuple[int, Capabilities]:
         try:
@@ -421,8 +420,3 @@ def _capabilities(fsync: str, synchronous_commit: str) -> Capabilities:
     return Capabilities(
         name="postgresql", grade=grade, shared=True, notes=(note,), connection="asyncpg.Connection"
     )
-
-
-def _named(workflow: str) -> tuple[str, str]:
-    name, _, version = workflow.rpartition("@")
-    return name, version

@@ -70,14 +70,14 @@ class Writer:
             async with self._share.connection() as connection:
                 rows = await connection.fetch(SERVE, self._ns, *parameters)
         except StoreUnavailable as error:
-            _fail(group, error)
+            fail(group, error)
         except FAILURES as error:
             is_certain = not is_unknown(error) and (len(group) > 1 or is_conflict(error))
             for waiting in group:
                 if is_certain or waiting[0].op_id is None:
                     await self._serve_alone(waiting)
                 else:
-                    _fail([waiting], translate(error, waiting[0].op_id))
+                    fail([waiting], translate(error, waiting[0].op_id))
         else:
             for (_, future), row in zip(group, rows, strict=True):
                 if not future.done():
@@ -89,13 +89,13 @@ class Writer:
         try:
             [row] = await run(self._share, SERVE, self._ns, *parameters, op_id=request.op_id)
         except Exception as error:  # noqa: BLE001 whoever asked is told
-            _fail([waiting], error)
+            fail([waiting], error)
         else:
             if not future.done():
                 future.set_result(row)
 
 
-def _fail(group: Sequence[Waiting], error: BaseException) -> None:
+def fail(group: Sequence[Waiting], error: BaseException) -> None:
     for _, future in group:
         if not future.done():
             future.set_exception(error)

@@ -134,6 +134,22 @@ BEGIN
         ORDER BY priority DESC, available_at, n;
 END $$;
 
+-- `due` and `tick`, of which one may be left out: without queues, or without an instant. `due` comes first: what a tick
+-- makes ready it tells by itself, and is not to be rung a second time.
+CREATE FUNCTION durable.sweep(
+    _ns integer, _queues text[], _workflows text[], _versions text[], _most_due integer, _again_ms bigint,
+    _live_at bigint, _workers text[], _most_fired integer
+) RETURNS TABLE (bells durable.bell[], ticked durable.ticked) LANGUAGE plpgsql AS $$
+BEGIN
+    IF _queues IS NOT NULL THEN
+        bells := ARRAY(SELECT b FROM durable.due(_ns, _queues, _workflows, _versions, _most_due, _again_ms) AS b);
+    END IF;
+    IF _live_at IS NOT NULL THEN
+        ticked := durable.tick(_ns, _live_at, _workers, _most_fired);
+    END IF;
+    RETURN NEXT;
+END $$;
+
 CREATE FUNCTION durable.prune(_ns integer, _before bigint, _statuses text[], _limit integer) RETURNS integer
 LANGUAGE plpgsql SET search_path = durable, pg_temp SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
