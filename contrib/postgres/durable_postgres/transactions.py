@@ -199,10 +199,12 @@ class Transactions:
                 raise  # a deferred constraint: what was written is refused
             raise translate(error, "of a transaction") from error
 
-    async def roll_back(self, connection: Connection) -> None:
+    async def roll_back(self, connection: Connection) -> bool:
+        """False: the connection is lost, and the server does it."""
         with contextlib.suppress(*FAILURES):
             if connection.is_in_transaction():
                 await connection.execute("ROLLBACK", timeout=self.patience_s)
+        return not connection.is_closed()
 
     async def give_back(self, connection: Connection) -> None:
         """As new; one that is still in a transaction is closed, and that rolled back with it."""
@@ -250,8 +252,8 @@ class LentTransaction(AbstractAsyncContextManager[Connection]):
         try:
             if error is None:
                 await self._transactions.commit(connection)
-            else:
-                await self._transactions.roll_back(connection)
+            elif not await self._transactions.roll_back(connection) and isinstance(error, Exception):
+                raise _lost() from error
         finally:
             await self._transactions.give_back(connection)
 

@@ -514,6 +514,34 @@ async def test_a_step_in_a_transaction_commits_its_rows_with_its_checkpoint_and_
     assert await texts.rows() == ["try 3"]
 
 
+@pytest.mark.parametrize("when", ["between statements", "in a statement"])
+async def test_a_step_whose_connection_is_cut_runs_again_as_the_same_try(
+    postgres_url: str, namespace: str, texts: PostgresTable, db: Any, when: str
+) -> None:
+    """It has no retry policy: a lost connection is none of its failures."""
+    attempts: list[int] = []
+
+    async def place(connection: Any) -> None:
+        attempts.append(current_step().attempt)
+        await texts.insert(connection, f"call {len(attempts)}")
+        if len(attempts) < 3:
+            pid = await connection.fetchval("SELECT pg_backend_pid()")
+            if when == "in a statement":
+                await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+            await db.execute("SELECT pg_terminate_backend($1)", pid)
+            await until(connection.is_closed)
+            await texts.insert(connection, "late")
+
+    @workflow(retry=1)
+    async def ordering(ctx: Context) -> None:
+        await ctx.transaction("place", place)
+
+    async with World(postgres_url, namespace=namespace) as world:
+        await (await world.node(ordering)).start_and_wait(ordering, timeout=20)
+    assert attempts == [1, 1, 1]
+    assert await texts.rows() == ["call 3"]
+
+
 async def test_a_step_that_meets_a_deadlock_at_its_checkpoint_runs_again_by_itself(
     postgres_url: str, namespace: str, texts: PostgresTable, db: Any
 ) -> None:
