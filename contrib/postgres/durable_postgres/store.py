@@ -1,6 +1,7 @@
 """`PostgresStore`: executions in the schema `durable` of a PostgreSQL database, for any number of processes and hosts.
 
 create, claim, commit, post, get ─▶ Lane ─▶ Writer ─▶ durable.serve(...): a group of calls in one transaction
+                                    └─ held up by others ─▶ the same, alone, on a connection apart
 tick, due ───────────────────▶ Sweeps ─▶ durable.sweep(...): both in one transaction
 all other verbs ─────────────▶ a function or a statement, each a transaction
 transaction, enlist ─────────▶ Transactions: the same functions, in a transaction of a user
@@ -98,6 +99,7 @@ _DURABILITY: Final = "SELECT current_setting('fsync'), current_setting('synchron
 
 _WRITERS: Final = 2
 _OTHERS: Final = 2
+_PATIENT: Final = 2
 
 
 @final
@@ -108,7 +110,10 @@ class _Open:
     ns: int
     pool: Pool
     share: Share
-    """Of all that is not the lanes'."""
+    """For what waits for nobody: reads and sweeps."""
+    patient: Share
+    """For what may have to wait for the transactions of others."""
+    writers: Sequence[Writer]
     lane: Lane
     gets: Lane
     """Of what callers look at most often, apart from what waits for the disk."""
@@ -149,6 +154,8 @@ class PostgresStore(TransactionalStore):
             await opened.lane.close()
             await opened.gets.close()
             await opened.sweeps.close()
+            for writer in opened.writers:
+                await writer.close()
             if opened.writing:
                 await asyncio.wait(opened.writing)
             await opened.transactions.close()
@@ -373,7 +380,7 @@ class PostgresStore(TransactionalStore):
 
     async def _write(self, statement: str, *parameters: object, op_id: str) -> list[Row]:
         opened = self._is_open
-        writing = opened.loop.create_task(run(opened.share, statement, opened.ns, *parameters, op_id=op_id))
+        writing = opened.loop.create_task(run(opened.patient, statement, opened.ns, *parameters, op_id=op_id))
         opened.writing.add(writing)
         writing.add_done_callback(opened.writing.discard)
         return await asyncio.shield(writing)  # who waits may be cancelled; what was accepted goes through
@@ -390,13 +397,29 @@ class PostgresStore(TransactionalStore):
         except BaseException:
             await pool.close()
             raise
-        lane = Lane(Writer(Share(pool, _WRITERS), ns).serve, width=_WRITERS)
-        gets = Lane(Writer(Share(pool, 1), ns).serve, width=1)
+        patient = Share(pool, _PATIENT)
+        writer, getter = Writer(Share(pool, _WRITERS), patient, ns), Writer(Share(pool, 1), patient, ns)
+        lane, gets = Lane(writer.serve, width=_WRITERS), Lane(getter.serve, width=1)
         sweeps = Sweeps(share, ns)
         channel = channel_of(self._namespace)
         transactions = Transactions(self._location, ns, channel, share, patience_s=self._patience_s)
         heart, loop = Heart(self._location, ns), asyncio.get_running_loop()
-        return _Open(ns, pool, share, lane, gets, sweeps, set(), transactions, heart, loop, capabilities)
+        writers = writer, getter
+        return _Open(
+            ns,
+            pool,
+            share,
+            patient,
+            writers,
+            lane,
+            gets,
+            sweeps,
+            set(),
+            transactions,
+            heart,
+            loop,
+            capabilities,
+        )
 
     async def _prepare(self, connection: Connection) -> tuple[int, Capabilities]:
         try:
