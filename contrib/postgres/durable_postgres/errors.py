@@ -18,12 +18,16 @@ _BAD_VALUES: Final = ("22000", "22021")
 _FULL: Final = ("53100", "54000")
 _ENDED: Final = ("08", "57P01", "57P02", "57P05")
 """How the states begin with which a session ended, perhaps after it had committed."""
+_SHARED: Final = "if a pooler is in between, let it pool by session"
 _HINTS: Final = {
+    "08P01": "if a pooler is in between, it takes less than PostgreSQL does",
     "25006": "the server takes no writes: it is a standby, or was made read-only; name the primary",
+    "26000": _SHARED,
     "28000": "check the user and what pg_hba.conf lets in",
     "28P01": "check the password of the URL",
     "3D000": "create the database: durable makes its tables, not the database",
     "3F000": "open the store once with a user who may create the schema durable",
+    "42P05": _SHARED,
     "42501": "let the user of the URL own the schema durable, or create one in this database",
     "53300": "raise max_connections: a process of durable takes up to thirteen",
     "57P03": "the server is starting or stopping; the call may be repeated",

@@ -70,7 +70,7 @@ from durable_postgres.errors import FAILURES, translate
 from durable_postgres.heart import Heart
 from durable_postgres.lane import Lane
 from durable_postgres.location import Location
-from durable_postgres.pool import Pool, Share
+from durable_postgres.pool import Pool, Share, check_sessions
 from durable_postgres.sweeps import Sweeps
 from durable_postgres.texts import stored
 from durable_postgres.transactions import Transactions
@@ -423,6 +423,7 @@ class PostgresStore(TransactionalStore):
 
     async def _prepare(self, connection: Connection) -> tuple[int, Capabilities]:
         try:
+            await check_sessions(self._location, connection)
             await schema.check_server(connection)
             await schema.migrate(connection)
             ns = await schema.namespace_number(connection, self._namespace)

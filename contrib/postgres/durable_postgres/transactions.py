@@ -41,7 +41,7 @@ from durable_postgres.driver import Connection, DriverError, Row, ServerError, i
 from durable_postgres.errors import FAILURES, is_conflict, sqlstate, translate
 from durable_postgres.literal import literal
 from durable_postgres.location import Location
-from durable_postgres.pool import Pool, Share
+from durable_postgres.pool import Pool, Share, set_up
 from durable_postgres.requests import Request
 from durable_postgres.texts import stored
 from durable_postgres.writer import run
@@ -213,6 +213,7 @@ class Transactions:
                 connection.terminate()
             else:
                 await connection.reset(timeout=self.patience_s)
+                await set_up(connection, patience_s=None)
         except BaseException as error:
             connection.terminate()
             if not isinstance(error, FAILURES):

@@ -99,6 +99,7 @@ async def test_a_url_is_found_by_its_scheme_and_keeps_an_execution(
         "postgresql://localhost:port/shop",
         "postgresql://localhost/shop#part",
         "postgresql://localhost/shop?fsync=off",
+        "postgresql://localhost/shop?sslmode=on",
     ],
 )
 def test_a_url_that_means_nothing_is_refused(url: str) -> None:
