@@ -11,7 +11,6 @@ until it has ended. (On SQLite who waits for the file's lock would wait for us, 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -37,6 +36,8 @@ from durable.protocols import (
 T = TypeVar("T")
 
 _NOT_THERE: Final = (StoreUnavailable, StoreFull, OutcomeUnknown)
+_MOST_LOST: Final = 5
+"""So often a function may lose its transaction before that counts as a failed try: it may be what kills it."""
 _numbers: Final = count(1)
 
 
@@ -53,6 +54,7 @@ class StepTransaction:
         self._journal = attempt.journal
         self._store = store
         self._has_turn = True
+        self._lost = 0
 
     @classmethod
     async def begin(cls, attempt: Attempt, key: str) -> StepTransaction:
@@ -81,7 +83,8 @@ class StepTransaction:
         """Run `body` with a connection, and store the checkpoint that it gives with what it has written, and let
         messages leave with them.
 
-        When the store fails and nothing is stored, it runs again in another transaction, for as long as it takes.
+        When the store fails and nothing is stored, it runs again in another transaction, for as long as it takes; but
+        no more than five times while `body` runs.
 
         Raises: whatever `body` raises, or what the database says to it at the commit. It is rolled back then.
         """
@@ -104,7 +107,10 @@ class StepTransaction:
         try:
             done = await body(connection)
         except BaseException as error:
-            await _leave(block, error)
+            is_lost = await _leave(block, error)
+            self._lost += is_lost
+            if is_lost and self._lost < _MOST_LOST and isinstance(error, Exception):
+                return None
             raise
 
         async def write(pending: Batch) -> tuple[Batch, str, Answer] | None:
@@ -172,10 +178,15 @@ class StepTransaction:
         return None if claimed.row.ver == journal.ver else Diverged()
 
 
-async def _leave(block: AbstractAsyncContextManager[object], error: BaseException) -> None:
-    """Roll back, because of an error."""
-    with contextlib.suppress(*_NOT_THERE, type(error)):
+async def _leave(block: AbstractAsyncContextManager[object], error: BaseException) -> bool:
+    """Roll back, because of an error. Was the transaction lost before?"""
+    try:
         await block.__aexit__(type(error), error, error.__traceback__)
+    except StoreUnavailable as instead:
+        return instead is not error
+    except (*_NOT_THERE, type(error)):
+        pass
+    return False
 
 
 async def _to_the_end(work: Coroutine[Any, Any, T]) -> tuple[T, asyncio.CancelledError | None]:

@@ -23,7 +23,8 @@ class Doorbell:
     crashes: int = 0
     """Claims in a row that ended in a dead owner: it may be what kills them."""
     ready_at: int = field(default=0, compare=False)
-    """The instant since when it is ready, 0 where that is not known."""
+    """The instant since when it is ready, 0 where that is not known. Not before any claim that it had until then: one
+    that is older than a claim was answered by it."""
 
 
 @quick

@@ -64,7 +64,8 @@ class TransactionalStore(DurableStore, Protocol):
         in; leaving it is not cancelled.
 
         Raises:
-            StoreUnavailable: it cannot begin, or was surely not committed. So does `StoreFull`.
+            StoreUnavailable: it cannot begin, or was surely not committed. So does `StoreFull`. Where an exception
+                leaves the block because the connection was lost, or when it was: in place of that one, its cause.
             OutcomeUnknown: it may be committed or not.
             InvalidInput: the block has ended the transaction by itself, where the driver lets it.
         """

@@ -275,6 +275,10 @@ class Dispatcher:
             )  # the slot that it was received for was taken by what this process began
             return
         if bell.id in self._running:
+            attempt = self._running[bell.id]
+            if attempt is not None and 0 < bell.ready_at < attempt.claimed_at:
+                self._queue.ack(delivery)  # it rang before the claim, which has answered it
+                return
             # It may be the end of this claim that made it ready again: look once more when it is over.
             self._rung_again[bell.id] = delivery
         elif not self._wanted.wants(bell):

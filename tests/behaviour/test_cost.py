@@ -5,21 +5,26 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar, final
 
 import pytest
 from typing_extensions import override
 
 from durable import Context, Durable, ExecutionFailed, Fail, Signal, Workflow, workflow
 from durable.backends.rabbitmq.queue import RabbitQueue
+from durable.backends.wrapped import WrappedStore
+from durable.clock import Clock
 from durable.engine.attempt import Attempt
 from durable.engine.branch import Branch
 from durable.engine.journal import Journal
-from durable.protocols import ALL_TOPICS, Doorbell, DurableQueue, Message, MessageKind
+from durable.protocols import ALL_TOPICS, Doorbell, DurableQueue, DurableStore, Message, MessageKind, Ticked
 from tests.support import CountingStore, RoughQueue, World, ends, reaches, until
 
 Go = Signal("go")
+T = TypeVar("T")
 
 NO_POLLS = {"sweep": "1h", "lease": "1h"}
 """So that what is counted is what the executions cost."""
@@ -221,6 +226,66 @@ async def test_each_thing_has_its_price(counted: Counted, thing: str) -> None:
     # Nobody reads what it has written, or asks for what it was told: but for a poll, and for hints that share a look.
     assert sum(more[verb] for verb in ("create", "get", "history", "inbox", "peek", "send")) <= 5, more
     assert counted.letters == 0, "a worker with free slots needs no broker"
+
+
+@final
+class ReorderingStore(WrappedStore):
+    """A `due` that is asked for beside a `tick` finds what that makes ready, and is answered after the claim of it."""
+
+    def __init__(self, store: DurableStore, clock: Clock) -> None:
+        super().__init__(store)
+        self.claims = 0
+        self._clock = clock
+        self._ticked, self._rung, self._claimed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.is_over = asyncio.Event()
+
+    @override
+    async def through(self, verb: str, call: Callable[[], Awaitable[T]]) -> T:
+        if verb == "due" and self.claims and not self._rung.is_set():
+            await self._ticked.wait()
+            rung = await call()
+            assert rung
+            self._rung.set()
+            await self._claimed.wait()
+            self.is_over.set()
+            return rung
+        answer = await call()
+        if isinstance(answer, Ticked) and answer.doorbells:
+            self._ticked.set()
+            await self._rung.wait()
+            await until(lambda: self._clock.now_ms() > answer.now)
+        elif verb == "claim":
+            self.claims += 1
+            if self._ticked.is_set():
+                self._claimed.set()
+        return answer
+
+
+@pytest.mark.parametrize("scheme", ["memory", "sqlite"])
+async def test_a_doorbell_that_is_older_than_a_claim_has_nothing_claimed(tmp_path: Path, scheme: str) -> None:
+    may_end = asyncio.Event()
+
+    @workflow
+    async def awoken(ctx: Context) -> None:
+        await ctx.sleep(0.02)
+        await ctx.step("work", may_end.wait)
+        await ctx.wait_for_signal(Go)
+
+    url = "memory://reordering" if scheme == "memory" else f"sqlite:///{tmp_path / 'durable.db'}"
+    async with World(url) as world:
+        store = ReorderingStore(world.store(), world.clock)
+        node = await world.node(awoken, store=store, **NO_POLLS)
+        handle = await node.start(awoken)
+        await asyncio.wait_for(store.is_over.wait(), 5)
+        for _ in range(20):  # turns of the loop until the doorbell is taken, which waits for nothing else
+            await asyncio.sleep(0)
+        may_end.set()
+        await reaches(handle, "waiting")
+        await until(lambda: node.worker.idle and node.worker.dispatcher.active == 0)
+        assert store.claims == 2
+        await handle.signal(Go)
+        await ends(handle)
+        assert store.claims == 3
 
 
 async def test_a_hint_to_everybody_has_those_claimed_that_have_news(counted: Counted, world: World) -> None:

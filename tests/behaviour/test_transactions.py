@@ -384,6 +384,75 @@ async def test_an_unknown_commit_is_looked_up_and_never_sent_again(
     assert await table.rows() == ["next", "once"]
 
 
+class LossyStore(WrappedStore):
+    """Cuts the connections of its first transactions, as their functions find out."""
+
+    def __init__(self, within: DurableStore, losses: int) -> None:
+        super().__init__(within)
+        self.losses = losses
+
+    @override
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[object]:
+        async with super().transaction() as connection:
+            try:
+                yield connection
+            except ConnectionError as error:
+                self.losses -= 1
+                raise StoreUnavailable("the connection was lost") from error
+
+
+@pytest.mark.parametrize(("losses", "runs"), [(3, 4), (1000, 5)])
+async def test_a_connection_that_is_lost_under_it_is_no_failed_try_unless_it_loses_each(
+    world: World, table: SqliteTable, losses: int, runs: int
+) -> None:
+    tries: list[int] = []
+    store = LossyStore(world.store(), losses)
+
+    @step(retry=Retry(attempts=2, base="1h"))
+    def place(connection: sqlite3.Connection) -> int:
+        tries.append(current_step().attempt)
+        insert(connection, "once")
+        if store.losses:
+            raise ConnectionError("closed in the middle of an operation")
+        return len(tries)
+
+    @workflow(retry=1)
+    async def order(ctx: Context) -> int:
+        return await ctx.transaction("place", place)
+
+    handle = await (await world.node(order, store=store)).start(order)
+    if losses < runs:
+        assert await handle.result(5) == runs
+        assert await table.rows() == ["once"]
+    else:
+        await reaches(handle, "sleeping", "retrying")
+        assert await table.rows() == []
+    assert tries == [1] * runs
+
+
+async def test_what_it_raises_after_a_loss_counts(world: World, table: SqliteTable) -> None:
+    store = LossyStore(world.store(), 1)
+
+    def refuse(connection: sqlite3.Connection) -> None:
+        insert(connection, "never")
+        if store.losses:
+            raise ConnectionError("closed in the middle of an operation")
+        raise ValueError("out of stock")
+
+    @workflow(retry=1)
+    async def order(ctx: Context) -> str:
+        try:
+            await ctx.transaction("refuse", refuse)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    node = await world.node(order, store=store)
+    assert await node.start_and_wait(order, timeout=5) == "out of stock"
+    assert await table.rows() == []
+
+
 class OvertakenStore(WrappedStore):
     """Lets the lease of its worker be over when the first transaction begins."""
 

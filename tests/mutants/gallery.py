@@ -18,6 +18,7 @@ _CONTRACTS: Final = {
     SQLITE: "tests/backends/test_sqlite_contracts.py::TestSqliteStore::",
     REDIS: "tests/backends/test_redis_contracts.py::TestRedisStore::",
 }
+_TRANSACTIONS: Final = "tests/backends/test_sqlite_contracts.py::TestSqliteTransactions::"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,10 @@ def _behaviour(page: str, *names: str) -> tuple[str, ...]:
 
 def _outbox(*names: str) -> tuple[str, ...]:
     return tuple(f"tests/backends/test_redis_store.py::test_{name}" for name in names)
+
+
+def _in_transactions(*names: str) -> tuple[str, ...]:
+    return tuple(f"tests/behaviour/test_transactions.py::test_{name}" for name in names)
 
 
 GALLERY: Final = (
@@ -389,6 +394,43 @@ GALLERY: Final = (
         "if holder and holder ~= id then",
         "if false then",
         _on(REDIS, "a_taken_key_answers_with_its_execution"),
+    ),
+    # ---- transactions of users
+    Mutant(
+        "a failed try is committed, sqlite",
+        "P12: rows of a function that has failed are there, and its checkpoint is not",
+        SQLITE + "transactions.py",
+        'self._end(db, "ROLLBACK")',
+        'self._end(db, "COMMIT")',
+        (f"{_TRANSACTIONS}test_a_block_that_raises_is_rolled_back_and_raises_the_same",),
+    ),
+    Mutant(
+        "a function ends its transaction, sqlite",
+        "P12: what a function commits by itself is there without its checkpoint",
+        SQLITE + "transactions.py",
+        "        self.set_authorizer(self._authorize)\n",
+        "        pass\n",
+        _in_transactions("a_step_cannot_end_its_transaction[kept]"),
+    ),
+    Mutant(
+        "an unknown commit is sent again",
+        "P12: a checkpoint is stored without the rows of its function, which were rolled back",
+        "durable/engine/transactions.py",
+        "            return await self._look(batch, op_id)\n",
+        "            return await self._store.commit(\n"
+        "                row.id, nonce=journal.nonce, ver=journal.ver, op_id=op_id, batch=batch\n"
+        "            )\n",
+        _in_transactions("an_unknown_commit_is_looked_up_and_never_sent_again[kept-before-2]"),
+    ),
+    Mutant(
+        "a step keeps what it wrote without the execution",
+        "P12: rows of a worker that has lost the execution are there, and its checkpoint is not",
+        "durable/engine/transactions.py",
+        "            await _leave(block, _RolledBack())\n",
+        "            await block.__aexit__(None, None, None)\n",
+        (
+            "tests/behaviour/test_transactions.py::test_one_whose_execution_was_taken_over_is_rolled_back[kept]",
+        ),
     ),
     # ---- between partitions
     Mutant(

@@ -25,7 +25,7 @@ from durable.protocols import ALL_TOPICS, EventBus, Subscription
 from durable_postgres.driver import Connection
 from durable_postgres.errors import FAILURES
 from durable_postgres.location import Location
-from durable_postgres.pool import connect
+from durable_postgres.pool import check_sessions, connect
 from durable_postgres.texts import given, stored
 
 logger = logging.getLogger("durable.postgres")
@@ -71,6 +71,11 @@ class PostgresBus(EventBus):
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         connection = await self._listen(self._wake)
+        try:
+            await check_sessions(self._location, connection)
+        except BaseException:
+            connection.terminate()
+            raise
         self._task = self._loop.create_task(self._run(connection))
 
     @override

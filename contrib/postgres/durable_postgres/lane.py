@@ -23,7 +23,7 @@ _LARGEST: Final = 4 * 1024 * 1024
 
 Waiting = tuple[Request, "asyncio.Future[Row]"]
 Serve = Callable[[Sequence[Waiting]], Awaitable[None]]
-"""Settles each future."""
+"""Sees to it that each future is settled, if not when it returns then without holding up others."""
 
 
 @final
@@ -78,7 +78,7 @@ class Lane:
     async def _run(self, group: Sequence[Waiting]) -> None:
         try:
             await self._serve(group)
-        finally:
+        except BaseException:  # the loop ends, and cancels all its tasks
             for _, future in group:
-                if not future.done():  # the loop ends, and cancels all its tasks
-                    future.cancel()
+                future.cancel()
+            raise

@@ -10,6 +10,7 @@ from durable.errors import ConfigurationError
 from durable.redact import redact_url
 
 _FORMS: Final = "write postgresql://user:password@host:5432/database, and ?sslmode=... if need be"
+_TLS: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _OPTIONS: Final = frozenset(
     [
         "application_name",
@@ -54,4 +55,8 @@ class Location:
             raise ConfigurationError(f"{shown!r} names no database", _FORMS)
         if unknown := sorted(options.keys() - _OPTIONS):
             raise ConfigurationError(f"{shown!r} has options that do not exist: {', '.join(unknown)}", _FORMS)
+        if options.get("sslmode", _TLS[0]) not in _TLS:
+            raise ConfigurationError(
+                f"{shown!r} has no sslmode that exists", f"write one of {', '.join(_TLS)}"
+            )
         return cls(url, shown)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, final
 
-from durable.errors import StoreUnavailable
+from durable.errors import ConfigurationError, StoreUnavailable
 from durable_postgres.driver import Connection, dial
 from durable_postgres.errors import FAILURES, translate
 from durable_postgres.location import Location
@@ -16,10 +16,14 @@ from durable_postgres.location import Location
 _DIAL_S: Final = 5.0
 _CLOSE_S: Final = 2.0
 _SETTINGS: Final = {
-    "application_name": "durable",
     "default_transaction_isolation": "read committed",
     "idle_in_transaction_session_timeout": "60000",
 }
+_SET: Final = (
+    "SELECT set_config(name, value, false) FROM unnest($1::text[], $2::text[]) AS setting (name, value)"
+)
+_PID: Final = "SELECT pg_backend_pid()"
+_LOOKS: Final = 5
 
 
 async def connect(location: Location, *, patience_s: float | None) -> Connection:
@@ -27,21 +31,62 @@ async def connect(location: Location, *, patience_s: float | None) -> Connection
 
     Raises: `StoreUnavailable`.
     """
+    try:
+        connection = await dial(
+            location.url,
+            timeout=_DIAL_S,
+            command_timeout=None if patience_s is None else patience_s + 1,
+            server_settings={"application_name": "durable"},
+        )
+    except (*FAILURES, ValueError) as error:
+        raise _unreachable(location, error) from error
+    try:
+        await set_up(connection, patience_s=patience_s)
+    except BaseException as error:
+        connection.terminate()
+        if isinstance(error, FAILURES):
+            raise _unreachable(location, error) from error
+        raise
+    return connection
+
+
+async def set_up(connection: Connection, *, patience_s: float | None) -> None:
+    """What `connect` does with a session, and has to be done again after a reset. By a statement: a pooler between us
+    and the server lets few settings through with which a session could begin."""
     limits = (
         {}
         if patience_s is None
         else {"statement_timeout": str(int(patience_s * 1000)), "lock_timeout": "5000"}
     )
+    settings = _SETTINGS | limits
+    await connection.fetch(_SET, [*settings], [*settings.values()])
+
+
+async def check_sessions(location: Location, connection: Connection) -> None:
+    """See that a connection is a session, as far as can be told: that no pooler lends it another one for each
+    transaction, where nothing that is listened to is heard, and settings get lost.
+
+    Raises: `ConfigurationError`, `StoreUnavailable`.
+    """
+    if await connection.fetch(_PID) == [(connection.get_server_pid(),)]:
+        return  # there is no pooler
+    other = await connect(location, patience_s=_DIAL_S)
     try:
-        return await dial(
-            location.url,
-            timeout=_DIAL_S,
-            command_timeout=None if patience_s is None else patience_s + 1,
-            server_settings=_SETTINGS | limits,
-        )
-    except (*FAILURES, ValueError) as error:
-        ours = translate(error)
-        raise StoreUnavailable(f"no connection to {location.shown}: {ours}", ours.hint) from error
+        for _ in range(_LOOKS):
+            if await connection.fetch(_PID) == await other.fetch(_PID):
+                raise ConfigurationError(
+                    f"{location.shown} leads to a pooler that shares its sessions: two connections have one",
+                    "let it pool by session (pool_mode=session of PgBouncer), or name the server itself",
+                )
+    except FAILURES as error:
+        raise _unreachable(location, error) from error
+    finally:
+        await _close(other)
+
+
+def _unreachable(location: Location, error: BaseException) -> StoreUnavailable:
+    ours = translate(error)
+    return StoreUnavailable(f"no connection to {location.shown}: {ours}", ours.hint)
 
 
 @final

@@ -27,7 +27,7 @@ from durable_postgres.answers import bells_of
 from durable_postgres.bus import PostgresBus
 from durable_postgres.errors import FAILURES
 from durable_postgres.location import Location
-from durable_postgres.pool import Pool, Share
+from durable_postgres.pool import Pool, Share, check_sessions
 from durable_postgres.texts import stored
 from durable_postgres.writer import run
 
@@ -70,13 +70,16 @@ class PostgresQueue(DurableQueue):
         share = Share(pool, _CONNECTIONS)
         try:
             async with share.connection() as connection:
+                await check_sessions(self._location, connection)
                 await schema.check_server(connection)
                 await schema.migrate(connection)
                 self._ns = await schema.namespace_number(connection, self._namespace)
             await self._bus.open()
-        except (*FAILURES, StoreUnavailable) as error:
+        except BaseException as error:
             await pool.close()
-            raise QueueUnavailable(f"no queue on {self._location.shown}: {error}") from error
+            if isinstance(error, (*FAILURES, StoreUnavailable)):
+                raise QueueUnavailable(f"no queue on {self._location.shown}: {error}") from error
+            raise
         self._pool, self._share = pool, share
 
     @override

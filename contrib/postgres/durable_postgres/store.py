@@ -1,6 +1,8 @@
 """`PostgresStore`: executions in the schema `durable` of a PostgreSQL database, for any number of processes and hosts.
 
 create, claim, commit, post, get ─▶ Lane ─▶ Writer ─▶ durable.serve(...): a group of calls in one transaction
+                                    └─ held up by others ─▶ the same, alone, on a connection apart
+tick, due ───────────────────▶ Sweeps ─▶ durable.sweep(...): both in one transaction
 all other verbs ─────────────▶ a function or a statement, each a transaction
 transaction, enlist ─────────▶ Transactions: the same functions, in a transaction of a user
 beat ────────────────────────▶ a connection of its own, on the caller's thread
@@ -68,13 +70,12 @@ from durable_postgres.errors import FAILURES, translate
 from durable_postgres.heart import Heart
 from durable_postgres.lane import Lane
 from durable_postgres.location import Location
-from durable_postgres.pool import Pool, Share
+from durable_postgres.pool import Pool, Share, check_sessions
+from durable_postgres.sweeps import Sweeps
 from durable_postgres.texts import stored
 from durable_postgres.transactions import Transactions
 from durable_postgres.writer import Writer, run
 
-_TICK: Final = "SELECT * FROM durable.tick($1, $2, $3, $4)"
-_DUE: Final = "SELECT * FROM durable.due($1, $2, $3, $4, $5, $6)"
 _SEND: Final = "SELECT * FROM durable.send($1, $2::durable.emitting[], $3)"
 _SAVE_SCHEDULE: Final = "SELECT * FROM durable.save_schedule($1, $2, $3, $4, $5, $6, $7::durable.spec[])"
 _REMOVE_SCHEDULE: Final = "DELETE FROM durable.schedules WHERE ns = $1 AND id = $2 RETURNING id"
@@ -98,6 +99,7 @@ _DURABILITY: Final = "SELECT current_setting('fsync'), current_setting('synchron
 
 _WRITERS: Final = 2
 _OTHERS: Final = 2
+_PATIENT: Final = 2
 
 
 @final
@@ -108,12 +110,16 @@ class _Open:
     ns: int
     pool: Pool
     share: Share
-    """Of all that is not the lane's."""
+    """For what waits for nobody: reads and sweeps."""
+    patient: Share
+    """For what may have to wait for the transactions of others."""
+    writers: Sequence[Writer]
     lane: Lane
     gets: Lane
     """Of what callers look at most often, apart from what waits for the disk."""
+    sweeps: Sweeps
     writing: set[asyncio.Task[list[Row]]]
-    """What is under way besides the lane."""
+    """What is under way besides the lanes."""
     transactions: Transactions
     heart: Heart
     loop: asyncio.AbstractEventLoop
@@ -147,6 +153,9 @@ class PostgresStore(TransactionalStore):
         if opened is not None:
             await opened.lane.close()
             await opened.gets.close()
+            await opened.sweeps.close()
+            for writer in opened.writers:
+                await writer.close()
             if opened.writing:
                 await asyncio.wait(opened.writing)
             await opened.transactions.close()
@@ -184,15 +193,11 @@ class PostgresStore(TransactionalStore):
 
     @override
     async def tick(self, partition: int, *, live: Live, limit: int) -> Ticked:
-        workers = [stored(worker) for worker in live.workers]
-        [row] = await self._write(_TICK, live.at, workers, limit, op_id="tick")
-        return answers.ticked(row)
+        return answers.ticked(await self._is_open.sweeps.tick(live, limit))
 
     @override
     async def due(self, partition: int, wanted: Wanted, *, limit: int, again_ms: int) -> Sequence[Doorbell]:
-        lanes = [(queue, *_named(name)) for queue in wanted.queues for name in wanted.workflows]
-        columns = [[stored(lane[place]) for lane in lanes] for place in range(3)]
-        return answers.bells_of(await self._write(_DUE, *columns, limit, again_ms, op_id="due"))
+        return answers.bells_of(await self._is_open.sweeps.due(wanted, limit, again_ms))
 
     @override
     def beat(self, worker: str, *, ttl_ms: int, info: bytes = b"") -> None:
@@ -375,7 +380,7 @@ class PostgresStore(TransactionalStore):
 
     async def _write(self, statement: str, *parameters: object, op_id: str) -> list[Row]:
         opened = self._is_open
-        writing = opened.loop.create_task(run(opened.share, statement, opened.ns, *parameters, op_id=op_id))
+        writing = opened.loop.create_task(run(opened.patient, statement, opened.ns, *parameters, op_id=op_id))
         opened.writing.add(writing)
         writing.add_done_callback(opened.writing.discard)
         return await asyncio.shield(writing)  # who waits may be cancelled; what was accepted goes through
@@ -392,15 +397,33 @@ class PostgresStore(TransactionalStore):
         except BaseException:
             await pool.close()
             raise
-        lane = Lane(Writer(Share(pool, _WRITERS), ns).serve, width=_WRITERS)
-        gets = Lane(Writer(Share(pool, 1), ns).serve, width=1)
+        patient = Share(pool, _PATIENT)
+        writer, getter = Writer(Share(pool, _WRITERS), patient, ns), Writer(Share(pool, 1), patient, ns)
+        lane, gets = Lane(writer.serve, width=_WRITERS), Lane(getter.serve, width=1)
+        sweeps = Sweeps(share, ns)
         channel = channel_of(self._namespace)
         transactions = Transactions(self._location, ns, channel, share, patience_s=self._patience_s)
         heart, loop = Heart(self._location, ns), asyncio.get_running_loop()
-        return _Open(ns, pool, share, lane, gets, set(), transactions, heart, loop, capabilities)
+        writers = writer, getter
+        return _Open(
+            ns,
+            pool,
+            share,
+            patient,
+            writers,
+            lane,
+            gets,
+            sweeps,
+            set(),
+            transactions,
+            heart,
+            loop,
+            capabilities,
+        )
 
     async def _prepare(self, connection: Connection) -> tuple[int, Capabilities]:
         try:
+            await check_sessions(self._location, connection)
             await schema.check_server(connection)
             await schema.migrate(connection)
             ns = await schema.namespace_number(connection, self._namespace)
@@ -421,8 +444,3 @@ def _capabilities(fsync: str, synchronous_commit: str) -> Capabilities:
     return Capabilities(
         name="postgresql", grade=grade, shared=True, notes=(note,), connection="asyncpg.Connection"
     )
-
-
-def _named(workflow: str) -> tuple[str, str]:
-    name, _, version = workflow.rpartition("@")
-    return name, version

@@ -41,7 +41,7 @@ from durable_postgres.driver import Connection, DriverError, Row, ServerError, i
 from durable_postgres.errors import FAILURES, is_conflict, sqlstate, translate
 from durable_postgres.literal import literal
 from durable_postgres.location import Location
-from durable_postgres.pool import Pool, Share
+from durable_postgres.pool import Pool, Share, set_up
 from durable_postgres.requests import Request
 from durable_postgres.texts import stored
 from durable_postgres.writer import run
@@ -199,10 +199,12 @@ class Transactions:
                 raise  # a deferred constraint: what was written is refused
             raise translate(error, "of a transaction") from error
 
-    async def roll_back(self, connection: Connection) -> None:
+    async def roll_back(self, connection: Connection) -> bool:
+        """False: the connection is lost, and the server does it."""
         with contextlib.suppress(*FAILURES):
             if connection.is_in_transaction():
                 await connection.execute("ROLLBACK", timeout=self.patience_s)
+        return not connection.is_closed()
 
     async def give_back(self, connection: Connection) -> None:
         """As new; one that is still in a transaction is closed, and that rolled back with it."""
@@ -211,6 +213,7 @@ class Transactions:
                 connection.terminate()
             else:
                 await connection.reset(timeout=self.patience_s)
+                await set_up(connection, patience_s=None)
         except BaseException as error:
             connection.terminate()
             if not isinstance(error, FAILURES):
@@ -250,8 +253,8 @@ class LentTransaction(AbstractAsyncContextManager[Connection]):
         try:
             if error is None:
                 await self._transactions.commit(connection)
-            else:
-                await self._transactions.roll_back(connection)
+            elif not await self._transactions.roll_back(connection) and isinstance(error, Exception):
+                raise _lost() from error
         finally:
             await self._transactions.give_back(connection)
 

@@ -13,7 +13,20 @@ import pytest
 from durable import ConfigurationError, Context, Durable, OutcomeUnknown, StoreUnavailable, workflow
 from durable.backends import backend_for
 from durable.clock import SystemClock
-from durable.protocols import Created, Message, MessageKind, NewExecution, Posted, Query
+from durable.models import ExecutionStatus
+from durable.protocols import (
+    Batch,
+    Checkpoint,
+    CheckpointStatus,
+    Created,
+    Message,
+    MessageKind,
+    NewExecution,
+    Park,
+    Posted,
+    Query,
+    Wanted,
+)
 from durable_postgres import PostgresStore
 from durable_postgres.texts import given, stored
 from tests.brokers.postgres_server import PostgresServer, database
@@ -86,6 +99,7 @@ async def test_a_url_is_found_by_its_scheme_and_keeps_an_execution(
         "postgresql://localhost:port/shop",
         "postgresql://localhost/shop#part",
         "postgresql://localhost/shop?fsync=off",
+        "postgresql://localhost/shop?sslmode=on",
     ],
 )
 def test_a_url_that_means_nothing_is_refused(url: str) -> None:
@@ -173,6 +187,30 @@ async def test_a_page_of_what_is_rare_is_read_by_its_index_also_after_many_pages
                 for _ in range(10):
                     assert [row.id for row in (await store.query(rare)).rows] == ["rare"]
             assert await db.fetchval(READ_BY_CREATION) < 100
+
+
+# -- sweeps
+
+
+async def test_what_a_tick_makes_ready_is_not_rung_by_the_due_beside_it(
+    postgres_url: str, namespace: str
+) -> None:
+    wanted = Wanted(("default",), frozenset({"order@1"}))
+    sleep = Checkpoint("sleep", "sleep", "sleep", CheckpointStatus.OPEN, wake_at=1)
+    park = Batch(seen=0, next=Park(ExecutionStatus.SLEEPING), checkpoints=(sleep,))
+    async with opened(postgres_url, namespace) as store:
+        live = await store.live()
+        for number in range(30):
+            id = f"x{number}"
+            await store.create(order(id), op_id=id)
+            await store.claim(id, nonce=id, worker="w")
+            await store.commit(id, nonce=id, ver=0, op_id=id, batch=park)
+            ticked, rung = await asyncio.gather(
+                store.tick(0, live=live, limit=9), store.due(0, wanted, limit=9, again_ms=9)
+            )
+            assert [bell.id for bell in ticked.doorbells] == [id]
+            assert list(rung) == []
+            await store.claim(id, nonce=f"{id} again", worker="w")
 
 
 # -- what goes wrong

@@ -13,6 +13,7 @@ import pytest
 from tests.postgres_table import PostgresTable, session, table
 
 from durable import (
+    Concurrency,
     Context,
     Durable,
     ExecutionFailed,
@@ -450,6 +451,64 @@ async def test_gates_that_a_transaction_has_sought_are_held_until_it_ends_and_no
     assert answer.doorbell is None  # the first has the slot
 
 
+@workflow
+async def busy(ctx: Context) -> str:
+    await ctx.step("work", lambda: 1)
+    await ctx.sleep(0.01)
+    return await ctx.wait_for_signal(Go)
+
+
+@workflow(concurrency=Concurrency(1))
+async def gated(ctx: Context) -> None: ...
+
+
+@pytest.mark.parametrize("held", ["gates", "executions"])
+async def test_who_has_nothing_to_do_with_what_a_transaction_holds_goes_on(
+    postgres_url: str, namespace: str, db: Any, held: str
+) -> None:
+    """For as long as the transaction takes."""
+    async with World(postgres_url, namespace=namespace) as world:
+        node = await world.node(busy, gated)
+        others = [await node.start(busy) for _ in range(8)]
+        for handle in others:
+            await reaches(handle, "waiting", within=20)
+        waiting: list[asyncio.Task[object]] = []
+        async with db.transaction():
+            if held == "gates":
+                await node.start(gated, connection=db)
+            else:
+                for handle in others:
+                    await handle.signal(Go, "held", connection=db)
+            for handle in others:  # each in a group of its own, so that no lane is left
+                start = node.start(gated) if held == "gates" else handle.signal(Go, "too")
+                waiting.append(asyncio.create_task(start))
+                await until(lambda: _waits(postgres_url))
+            for _ in range(3):
+                handle = await node.start(busy)
+                await reaches(handle, "waiting", within=20)
+                await handle.signal(Go, "free")
+                assert await handle.result(20) == "free"
+            assert not any(task.done() for task in waiting)
+        await asyncio.gather(*waiting)
+        if held == "executions":
+            assert [await handle.result(20) for handle in others] == ["held"] * 8
+
+
+async def test_who_is_held_up_is_told_in_the_end_and_others_in_the_order_in_which_they_asked(
+    postgres_url: str, namespace: str, db: Any
+) -> None:
+    async with opened(postgres_url, namespace) as store:
+        await store.create(order("a"), op_id="a")
+        async with db.transaction():
+            await (await store.enlist(db)).post("a", signal("his"))
+            with pytest.raises(StoreUnavailable, match="55P03"):
+                await store.post("a", signal("too early"))
+            later = [asyncio.create_task(store.post("a", signal(f"{number}"))) for number in range(20)]
+            await until(lambda: _waits(postgres_url))
+        assert all(isinstance(answer, Posted) for answer in await asyncio.gather(*later))
+        assert [entry.id for entry in await store.inbox("a")] == ["his", *map(str, range(20))]
+
+
 # -- hints
 
 
@@ -512,6 +571,34 @@ async def test_a_step_in_a_transaction_commits_its_rows_with_its_checkpoint_and_
         with pytest.raises(ExecutionFailed, match="out of stock"):
             await handle.result(20)
     assert await texts.rows() == ["try 3"]
+
+
+@pytest.mark.parametrize("when", ["between statements", "in a statement"])
+async def test_a_step_whose_connection_is_cut_runs_again_as_the_same_try(
+    postgres_url: str, namespace: str, texts: PostgresTable, db: Any, when: str
+) -> None:
+    """It has no retry policy: a lost connection is none of its failures."""
+    attempts: list[int] = []
+
+    async def place(connection: Any) -> None:
+        attempts.append(current_step().attempt)
+        await texts.insert(connection, f"call {len(attempts)}")
+        if len(attempts) < 3:
+            pid = await connection.fetchval("SELECT pg_backend_pid()")
+            if when == "in a statement":
+                await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+            await db.execute("SELECT pg_terminate_backend($1)", pid)
+            await until(connection.is_closed)
+            await texts.insert(connection, "late")
+
+    @workflow(retry=1)
+    async def ordering(ctx: Context) -> None:
+        await ctx.transaction("place", place)
+
+    async with World(postgres_url, namespace=namespace) as world:
+        await (await world.node(ordering)).start_and_wait(ordering, timeout=20)
+    assert attempts == [1, 1, 1]
+    assert await texts.rows() == ["call 3"]
 
 
 async def test_a_step_that_meets_a_deadlock_at_its_checkpoint_runs_again_by_itself(

@@ -7,6 +7,15 @@ CREATE FUNCTION durable.lock_gates(_ns integer) RETURNS void LANGUAGE sql VOLATI
     SELECT pg_advisory_xact_lock(1146442306, _ns)   -- "DURB" in ASCII
 $$;
 
+-- The same for who can do without: whether it is to be had soon. A transaction of a user may hold it for long.
+CREATE FUNCTION durable.lock_gates_soon(_ns integer) RETURNS boolean LANGUAGE plpgsql SET lock_timeout = '200ms' AS $$
+BEGIN
+    PERFORM durable.lock_gates(_ns);
+    RETURN true;
+EXCEPTION WHEN lock_not_available THEN
+    RETURN false;
+END $$;
+
 CREATE FUNCTION durable.gate_limit(_ns integer, _gate jsonb) RETURNS bigint LANGUAGE plpgsql AS $$
 BEGIN
     RETURN (

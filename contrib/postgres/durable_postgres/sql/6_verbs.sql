@@ -546,9 +546,11 @@ END $$;
 
 -- What a turn of an event loop asks for, in one transaction. The executions concerned are locked in one order, those
 -- that others watch and their watchers too, so that two transactions do not wait for each other; where that
--- cannot be known beforehand they may, and one of them is told to try again.
-CREATE FUNCTION durable.serve(_ns integer, _requests durable.request[], _ids text[], _gated boolean)
-RETURNS SETOF durable.answer LANGUAGE plpgsql
+-- cannot be known beforehand they may, and one of them is told to try again. `_patience_ms`: how long to wait for each
+-- lock; NULL: for as long as the session says.
+CREATE FUNCTION durable.serve(
+    _ns integer, _requests durable.request[], _ids text[], _gated boolean, _patience_ms integer
+) RETURNS SETOF durable.answer LANGUAGE plpgsql
 SET search_path = durable, pg_temp SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     _request durable.request;
@@ -557,6 +559,9 @@ DECLARE
     _numbers bigint[];
     _seeks boolean;
 BEGIN
+    IF _patience_ms IS NOT NULL THEN
+        PERFORM set_config('lock_timeout', _patience_ms::text, true);
+    END IF;
     -- One by one: of a list of ids a plan may make a filter, and read the namespace for it.
     SELECT array_agg(e.n), bool_or(e.seeks) INTO _numbers, _seeks
     FROM unnest(_ids) AS wanted (id) CROSS JOIN LATERAL (

@@ -12,13 +12,15 @@ DECLARE
     _mine bigint[];
     _names text[];
     _is_gated boolean;
+    _is_held boolean := false;
     _count bigint;
 BEGIN
     _is_gated := EXISTS (SELECT 1 FROM durable.seekers WHERE ns = _ns)
         OR EXISTS (SELECT 1 FROM durable.gates WHERE ns = _ns)
         OR EXISTS (SELECT 1 FROM durable.changed_rules WHERE ns = _ns);
     IF _is_gated THEN
-        PERFORM durable.lock_gates(_ns);
+        _is_gated := durable.lock_gates_soon(_ns);
+        _is_held := NOT _is_gated;
     END IF;
 
     SELECT array_agg(DISTINCT n), count(*) INTO _found, _count FROM (
@@ -27,8 +29,10 @@ BEGIN
     _ticked.more := _count > _limit;
     IF _count > 0 THEN
         SELECT array_agg(n) INTO _mine FROM (
-            SELECT n FROM durable.executions WHERE n = ANY(_found) ORDER BY n FOR UPDATE SKIP LOCKED
+            SELECT n FROM durable.executions WHERE n = ANY(_found) AND NOT (seeks AND _is_held)
+            ORDER BY n FOR UPDATE SKIP LOCKED
         ) AS e;
+        _ticked.more := _ticked.more AND _mine IS NOT NULL;
         FOR _each IN
             WITH fired AS (
                 DELETE FROM durable.timers WHERE (n, step_id) IN (
@@ -45,7 +49,7 @@ BEGIN
     FOR _each IN
         SELECT n FROM durable.executions
         WHERE ns = _ns AND status = 'running' AND created_at > 0 AND state = 'owned' AND owned_at < _live_at
-            AND NOT worker = ANY(_workers)
+            AND NOT worker = ANY(_workers) AND NOT (seeks AND _is_held)
         ORDER BY n LIMIT _limit + 1 FOR UPDATE SKIP LOCKED
     LOOP
         _count := _count + 1;
@@ -132,6 +136,22 @@ BEGIN
         )
         SELECT id, workflow, version, queue, priority, crashes, available_at FROM rung
         ORDER BY priority DESC, available_at, n;
+END $$;
+
+-- `due` and `tick`, of which one may be left out: without queues, or without an instant. `due` comes first: what a tick
+-- makes ready it tells by itself, and is not to be rung a second time.
+CREATE FUNCTION durable.sweep(
+    _ns integer, _queues text[], _workflows text[], _versions text[], _most_due integer, _again_ms bigint,
+    _live_at bigint, _workers text[], _most_fired integer
+) RETURNS TABLE (bells durable.bell[], ticked durable.ticked) LANGUAGE plpgsql AS $$
+BEGIN
+    IF _queues IS NOT NULL THEN
+        bells := ARRAY(SELECT b FROM durable.due(_ns, _queues, _workflows, _versions, _most_due, _again_ms) AS b);
+    END IF;
+    IF _live_at IS NOT NULL THEN
+        ticked := durable.tick(_ns, _live_at, _workers, _most_fired);
+    END IF;
+    RETURN NEXT;
 END $$;
 
 CREATE FUNCTION durable.prune(_ns integer, _before bigint, _statuses text[], _limit integer) RETURNS integer

@@ -33,7 +33,7 @@ DECLARE
     _answer durable.answer;
 BEGIN
     PERFORM durable.check_isolation();
-    SELECT * INTO _answer FROM durable.serve(_ns, ARRAY[_asked], _ids::text[], _gated);
+    SELECT * INTO _answer FROM durable.serve(_ns, ARRAY[_asked], _ids::text[], _gated, NULL);
     CASE _asked.verb
         WHEN 'create' THEN PERFORM durable.announce(_channel, _answer.bells, _answer.touched);
         WHEN 'post' THEN PERFORM durable.announce(_channel, _answer.bells, ARRAY[_asked.id]);

@@ -57,6 +57,7 @@ class Ringing(StoreSuite):
         await owner.commit(Ready(0, ExecutionStatus.PENDING, attempt=1))
         assert [bell.id for bell in await due(store)] == [owner.id]
         owner = await own(store, owner.id)
+        claimed_at = owner.now
         match how:
             case "released":
                 await owner.commit(Ready(0, ExecutionStatus.PENDING, attempt=1))
@@ -69,7 +70,9 @@ class Ringing(StoreSuite):
             case _:
                 await owner.commit(Ready(owner.now + SOON, ExecutionStatus.RETRYING, attempt=2))
                 await self.pass_time(store, SOON)
-        assert [bell.id for bell in await due(store)] == [owner.id]
+        [rung] = await due(store)
+        assert rung.id == owner.id
+        assert rung.ready_at >= claimed_at
 
     @pytest.mark.parametrize(
         "wanted",
