@@ -67,14 +67,14 @@ async def test_chance_differs_between_executions_and_between_branches(world: Wor
 
 async def test_the_world_outside_is_as_random_as_ever(world: World) -> None:
     @workflow
-    async def order(ctx: Context) -> None:
+    async def order(ctx: Context) -> bool:
+        before = random.getstate()
         ctx.random.seed(1)
         ctx.random.random()
+        return random.getstate() == before
 
-    before = random.getstate()
     node = await world.node(order)
-    await node.start_and_wait(order, timeout=5)
-    assert random.getstate() == before
+    assert await node.start_and_wait(order, timeout=5)
 
 
 async def test_time_moves_on_with_what_the_body_has_seen_and_never_back(still_world: World) -> None:
