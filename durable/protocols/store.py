@@ -141,7 +141,8 @@ class DurableStore(Protocol):
         ...
 
     async def due(self, partition: int, wanted: Wanted, *, limit: int, again_ms: int) -> Sequence[Doorbell]:
-        """Doorbells of ready executions whose instant has come: greater priority first, then the longest ready.
+        """Doorbells of ready executions whose instant has come: greater priority first, then the longest ready. Fewer
+        than `limit` say that there are no more, but for those that are being claimed.
 
         Each is not returned again within `again_ms`, to anybody, unless it becomes ready anew; it stays in the
         index until it is claimed, so a doorbell that got lost is rung again.

@@ -213,6 +213,21 @@ async def test_what_a_tick_makes_ready_is_not_rung_by_the_due_beside_it(
             await store.claim(id, nonce=f"{id} again", worker="w")
 
 
+async def test_what_others_hold_hides_nothing_else_that_is_due(postgres_url: str, namespace: str) -> None:
+    wanted = Wanted(("default",), frozenset({"order@1"}))
+    async with opened(postgres_url, namespace) as store, session(postgres_url) as db:
+        for number in range(60):
+            await store.create(order(f"x{number:02}"), op_id=f"{number}")
+        async with db.transaction():
+            held = "SELECT n FROM durable.executions WHERE id BETWEEN 'x05' AND 'x44' FOR UPDATE"
+            await db.execute(held)
+            first = await store.due(0, wanted, limit=10, again_ms=60_000)
+            assert [bell.id for bell in first] == [f"x{number:02}" for number in (*range(5), *range(45, 50))]
+            assert len(await store.due(0, wanted, limit=20, again_ms=60_000)) == 10
+        rest = await store.due(0, wanted, limit=50, again_ms=60_000)
+        assert [bell.id for bell in rest] == [f"x{number:02}" for number in range(5, 45)]
+
+
 # -- what goes wrong
 
 

@@ -107,6 +107,9 @@ SET search_path = durable, pg_temp SET enable_seqscan = off SET jit = off SET pl
 DECLARE
     _now bigint := durable.now_ms();
     _found bigint[];
+    _taken bigint[];
+    _left integer := _limit;
+    _held integer := 0;
 BEGIN
     FOR _bell IN 1..2 LOOP
         UPDATE durable.executions SET bell = 0, ring_at = NULL WHERE n IN (
@@ -114,28 +117,35 @@ BEGIN
             ORDER BY ring_at LIMIT 1000 FOR UPDATE SKIP LOCKED
         );
     END LOOP;
-    SELECT array_agg(n) INTO _found FROM (
-        SELECT e.n FROM (SELECT DISTINCT * FROM unnest(_queues, _workflows, _versions)) AS lane (queue, workflow, version)
-        CROSS JOIN LATERAL (
-            SELECT n, priority, available_at FROM durable.executions AS e
-            WHERE e.ns = _ns AND e.bell = 0 AND e.queue = lane.queue AND e.workflow = lane.workflow
-                AND e.version = lane.version
-            ORDER BY e.priority DESC, e.available_at, e.n LIMIT _limit
-        ) AS e
-        ORDER BY e.priority DESC, e.available_at, e.n LIMIT _limit
-    ) AS first;
-    IF _found IS NULL THEN
-        RETURN;
-    END IF;
-    RETURN QUERY
+    -- Fewer than the limit say that there are no more: for those that others hold, there are others further on.
+    LOOP
+        SELECT array_agg(n) INTO _found FROM (
+            SELECT e.n
+            FROM (SELECT DISTINCT * FROM unnest(_queues, _workflows, _versions)) AS lane (queue, workflow, version)
+            CROSS JOIN LATERAL (
+                SELECT n, priority, available_at FROM durable.executions AS e
+                WHERE e.ns = _ns AND e.bell = 0 AND e.queue = lane.queue AND e.workflow = lane.workflow
+                    AND e.version = lane.version
+                ORDER BY e.priority DESC, e.available_at, e.n LIMIT _left + _held
+            ) AS e
+            ORDER BY e.priority DESC, e.available_at, e.n LIMIT _left + _held
+        ) AS first;
+        EXIT WHEN _found IS NULL;
         WITH free AS (
-            SELECT n FROM durable.executions WHERE n = ANY(_found) AND bell = 0 ORDER BY n FOR UPDATE SKIP LOCKED
+            SELECT n FROM durable.executions WHERE n = ANY(_found) AND bell = 0
+            ORDER BY priority DESC, available_at, n LIMIT _left FOR UPDATE SKIP LOCKED
         ), rung AS (
             UPDATE durable.executions AS e SET bell = 1, ring_at = _now + _again_ms FROM free
-            WHERE e.n = free.n RETURNING e.*
+            WHERE e.n = free.n RETURNING e.n
         )
-        SELECT id, workflow, version, queue, priority, crashes, available_at FROM rung
-        ORDER BY priority DESC, available_at, n;
+        SELECT _taken || array_agg(n) INTO _taken FROM rung;
+        EXIT WHEN cardinality(_taken) >= _limit OR cardinality(_found) < _left + _held;
+        _left := _limit - coalesce(cardinality(_taken), 0);
+        _held := 2 * _held + _limit;
+    END LOOP;
+    RETURN QUERY
+        SELECT id, workflow, version, queue, priority, crashes, available_at FROM durable.executions
+        WHERE n = ANY(_taken) ORDER BY priority DESC, available_at, n;
 END $$;
 
 -- `due` and `tick`, of which one may be left out: without queues, or without an instant. `due` comes first: what a tick

@@ -32,6 +32,8 @@ from durable.protocols import (
     Watch,
 )
 from durable.testing.contracts.store.acts import (
+    LATER,
+    WANTED,
     WORKER,
     Situation,
     bring,
@@ -45,6 +47,7 @@ from durable.testing.contracts.store.acts import (
     message,
     new,
     own,
+    partitions,
     record,
     reopen,
     row,
@@ -292,6 +295,27 @@ class Concurrency(StoreSuite):
         created = [await create(store) for _ in range(20)]
         rung = await asyncio.gather(*[due(peer, limit=20) for peer in crowd(peers, 6)])
         assert sorted(bell.id for bells in rung for bell in bells) == sorted(created)
+
+    async def test_claims_meanwhile_hide_nothing_else_that_is_due(
+        self, store: DurableStore, peers: Sequence[DurableStore]
+    ) -> None:
+        for _ in range(ROUNDS):
+            created = [await create(store) for _ in range(MANY)]
+            claimed, rung = set(created[:30]), set[str]()
+
+            async def ring(peer: DurableStore, partition: int, rung: set[str]) -> None:
+                bells = await peer.due(partition, WANTED, limit=3, again_ms=LATER)
+                rung.update(bell.id for bell in bells)
+                if len(bells) == 3:  # else there are no more
+                    await ring(peer, partition, rung)
+
+            claims = [
+                peer.claim(id, nonce=ids.nonce(), worker=WORKER)
+                for id, peer in zip(created, crowd(peers, 30), strict=False)
+            ]
+            rings = [ring(peers[-1], partition, rung) for partition in await partitions(store)]
+            await asyncio.gather(*claims, *rings)
+            assert rung | claimed >= set(created)
 
     async def test_many_pruners_count_each_execution_once(
         self, store: DurableStore, peers: Sequence[DurableStore]
