@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from benchmarks import (
     ceiling,
     memory_of_sleepers,
+    profile,
     w1_throughput,
     w2_latency,
     w3_signal,
@@ -51,6 +52,7 @@ _MODULES = {
     "w7": (w7_takeover, (*SHARED, *CONTRIBUTED)),
     "sleepers": (memory_of_sleepers, BACKENDS),
     "ceiling": (ceiling, BACKENDS),
+    "profile": (profile, BACKENDS),
     "stored": (stored, ("sqlite-full", "redis")),
     "timers": (timers, ("memory", "sqlite-full", "redis")),
     "waiting": (waiting, BACKENDS),

@@ -24,10 +24,12 @@ _PART = re.compile(r"(?P<begin><!-- generated: (?P<name>[\w-]+) -->\n).*?(?P<end
 _MANY = 8
 _SUMMARY = ("w1", "w2", "w3", "w4", "w5", "w6", "w7")
 PERFORMANCE = ROOT / "docs" / "performance.json"
+PROFILE = ROOT / "docs" / "profile.json"
 SCALING = ROOT / "docs" / "scaling.json"
 PAGES = {
     ROOT / "README.md": PERFORMANCE,
     ROOT / "docs" / "performance.md": PERFORMANCE,
+    ROOT / "docs" / "profile.md": PROFILE,
     ROOT / "docs" / "scaling.md": SCALING,
 }
 """Page -> the measurements that it is made from."""

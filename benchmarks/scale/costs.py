@@ -11,11 +11,14 @@ from benchmarks.scale.ports import CountingStore, bare_store, broker_messages, r
 from benchmarks.w1_throughput import five_steps
 from benchmarks.w2_latency import one_step
 from benchmarks.w3_signal import Answer, answered
+from benchmarks.w4_sleepers import sleeper
+from benchmarks.w6_fanout import many_children
 from benchmarks.worlds import World, process, until_waiting
 from durable import Durable
 
-KINDS = ("five steps", "one step", "a signal")
+KINDS = ("five steps", "one step", "a signal", "a sleep", "a child")
 SPENT = ("store calls", "CPU µs", "scripts", "Redis CPU µs", "Redis KB", "Redis KB kept", "broker messages")
+_ASLEEP_MS = 1_000
 ELSEWHERE = "five steps, worker elsewhere: broker messages"
 FIGURES = (*(Figure(f"{kind}: {what}") for kind in KINDS for what in SPENT), Figure(ELSEWHERE))
 
@@ -54,8 +57,9 @@ async def measure(world: World, scale: float) -> dict[str, float]:
     figures: dict[str, float] = {}
     # No sweep comes in between, so that what is counted is what the executions cost.
     quiet = {"bus": world.place.store, "sweep": "1h", "lease": "1h"}
-    async with world.durable(five_steps, one_step, answered, store=store, **quiet) as durable:
-        for kind, run in zip(KINDS, (_five_steps, _one_step, _signals), strict=True):
+    workflows = (five_steps, one_step, answered, sleeper, many_children)
+    async with world.durable(*workflows, store=store, **quiet) as durable:
+        for kind, run in zip(KINDS, (_five_steps, _one_step, _signals, _sleeps, _children), strict=True):
             await run(durable, 5)
             before = await Meter.read(world, store)
             await run(durable, executions)
@@ -99,3 +103,17 @@ async def _signals(durable: Durable, executions: int) -> None:
         await until_waiting(handle)
         await handle.signal(Answer, 1000)
         assert await handle.result(timeout=60) == n + 1000
+
+
+async def _sleeps(durable: Durable, executions: int) -> None:
+    handles = await asyncio.gather(*(durable.start(sleeper, _ASLEEP_MS) for _ in range(executions)))
+    results = await asyncio.gather(*(handle.result(timeout="5m") for handle in handles))
+    assert results == [_ASLEEP_MS] * executions
+
+
+async def _children(durable: Durable, executions: int) -> None:
+    """With their share of the parents: 200 of one parent at once."""
+    for first in range(0, executions, 200):
+        width = min(200, executions - first)
+        result = await durable.start_and_wait(many_children, width, timeout=60)
+        assert result == width * (width + 1) // 2

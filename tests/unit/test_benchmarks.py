@@ -11,7 +11,7 @@ from typing import Literal
 
 import pytest
 
-from benchmarks import pages, report
+from benchmarks import pages, profile, report
 from benchmarks.__main__ import arguments
 from benchmarks.figures import Figure
 from benchmarks.model import Cost
@@ -38,8 +38,9 @@ ENOUGH = {
     **dict.fromkeys(("w2", "w3", "w5", "w7"), ("memory", "sqlite-full", "redis+rabbitmq")),
     **dict.fromkeys(("idle", "waiting", "history", "workers", "writers", "timers"), ("sqlite-full",)),
     **dict.fromkeys(("costs", "stored"), ("redis",)),
+    "profile": (),
 }
-"""What takes several processes, or is another workload with more of it, is not tried on all."""
+"""What takes several processes, or is another workload with more of it, is not tried on all; a profile has its own."""
 OPTIONAL = {
     "other process p50 ms",
     "other process p99 ms",
@@ -78,6 +79,30 @@ def test_a_measurement_has_a_redis_of_its_own(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv(REDIS_VARIABLE, raising=False)
     with broker_run() as run, redis_url(run) as one, redis_url(run) as other:
         assert one != other
+
+
+async def test_a_profile_has_samples_of_the_parts_of_a_workload() -> None:
+    found = profile.by_part(await profile.stacks("w1", "memory", 0.2))
+    assert found["engine"] > 0
+    assert found["store"] > 0
+    assert found["connection"] == 0
+
+
+def test_a_sample_counts_for_the_innermost_frame_of_ours() -> None:
+    begun = "<module> (benchmarks/one.py:91);run_process (durable/cli/process.py:19)"
+    task = f"{begun};run (asyncio/runners.py:118)"
+    found = profile.by_part(
+        [
+            "<module> (benchmarks/one.py:12);load (<frozen importlib._bootstrap>:1) 100",
+            f"{task};open (durable/backends/__init__.py:9);load (<frozen importlib._bootstrap>:1) 100",
+            f"{task} 1",
+            f"{task};step (durable/context.py:5);commit (durable/backends/memory/store.py:7) 2",
+            f"{task};step (durable/context.py:5);commit (durable/backends/memory/store.py:7);now (time.py:1) 3",
+            f"{task};step (durable/context.py:5) 4",
+            f"{task};on_frame (site-packages/aiormq/channel.py:5) 5",
+        ]
+    )
+    assert found == {"event loop": 1, "store": 5, "engine": 4, "doorbells and hints": 5}
 
 
 # ---- what is made of the measurements
