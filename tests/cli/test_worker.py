@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import time
 from http.client import HTTPConnection
 
 import pytest
@@ -98,8 +99,9 @@ def test_a_worker_serves_its_metrics_and_its_health_also_while_it_drains(shell: 
         assert "durable_store_up 1.0" in text
         worker.send(signal.SIGTERM)
         worker.says("stopping")
-        code, body = get(worker.said, "/health/ready")
-        assert (code, json.loads(body)["worker"]) == (503, "draining")
+        while (health := get(worker.said, "/health/ready"))[0] == 200:  # it says so first, and then does it
+            time.sleep(0.01)
+        assert (health[0], json.loads(health[1])["worker"]) == (503, "draining")
         assert worker.ends() == 0
     assert shell.json("show", running)["execution"]["status"] == "completed"
 
