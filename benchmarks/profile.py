@@ -43,7 +43,7 @@ _PARTS: Final[Mapping[str, Sequence[str]]] = {
     "store": ("durable/backends/",),
     "engine": ("durable/",),
 }
-"""Part -> where its files are. The first that fits counts."""
+"""Part -> how the paths of its files begin, in the checkout, or what is in them, elsewhere. The first counts."""
 FIGURES: Final = tuple(
     Figure(f"{workload}: {what}", is_compared=False)
     for workload in _TIMES
@@ -80,8 +80,9 @@ def _part_of(frames: Sequence[str]) -> str:
     for frame in reversed(frames):
         if _BEGUN in frame:
             break
+        path = frame.rpartition("(")[2].removeprefix(f"{ROOT}/")
         for part, places in _PARTS.items():
-            if any(place in frame for place in places):
+            if any(place in path if place.startswith("/") else path.startswith(place) for place in places):
                 return part
     return _LOOP
 
@@ -93,13 +94,10 @@ async def stacks(workload: str, backend: str, scale: float) -> Sequence[str]:
             str(Path(sys.executable).with_name("py-spy")),
             *(
                 "record",
-                "--format",
-                "raw",
+                "--format=raw",
                 "--full-filenames",
-                "--rate",
-                str(_HERTZ),
-                "--output",
-                kept.name,
+                f"--rate={_HERTZ}",
+                f"--output={kept.name}",
                 "--",
             ),
             *(sys.executable, "-m", "benchmarks.one", workload, backend, str(scale)),

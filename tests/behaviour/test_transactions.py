@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from durable import (
     Retry,
     Signal,
     StepTimeout,
+    Workflow,
     current_step,
     step,
     workflow,
@@ -90,12 +91,10 @@ async def test_its_rows_are_committed_with_its_checkpoint_once(world: World, tab
     ]
 
 
-async def test_an_exception_rolls_it_back_and_fails_the_step(world: World, table: SqliteTable) -> None:
-    def refuse(connection: sqlite3.Connection) -> None:
-        insert(connection, "never")
-        raise ValueError("out of stock")
+def told_why(refuse: Callable[[sqlite3.Connection], None]) -> Workflow[None, str]:
+    """A workflow, without retries, that gives what the function of its transaction refused with."""
 
-    @workflow
+    @workflow(retry=1)
     async def order(ctx: Context) -> str:
         try:
             await ctx.transaction("refuse", refuse)
@@ -103,6 +102,15 @@ async def test_an_exception_rolls_it_back_and_fails_the_step(world: World, table
             return str(error)
         return ""
 
+    return order
+
+
+async def test_an_exception_rolls_it_back_and_fails_the_step(world: World, table: SqliteTable) -> None:
+    def refuse(connection: sqlite3.Connection) -> None:
+        insert(connection, "never")
+        raise ValueError("out of stock")
+
+    order = told_why(refuse)
     node = await world.node(order)
     handle = await node.start(order)
     assert await handle.result(5) == "out of stock"
@@ -440,14 +448,7 @@ async def test_what_it_raises_after_a_loss_counts(world: World, table: SqliteTab
             raise ConnectionError("closed in the middle of an operation")
         raise ValueError("out of stock")
 
-    @workflow(retry=1)
-    async def order(ctx: Context) -> str:
-        try:
-            await ctx.transaction("refuse", refuse)
-        except ValueError as error:
-            return str(error)
-        return ""
-
+    order = told_why(refuse)
     node = await world.node(order, store=store)
     assert await node.start_and_wait(order, timeout=5) == "out of stock"
     assert await table.rows() == []

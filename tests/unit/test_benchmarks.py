@@ -98,11 +98,12 @@ def test_a_sample_counts_for_the_innermost_frame_of_ours() -> None:
             f"{task} 1",
             f"{task};step (durable/context.py:5);commit (durable/backends/memory/store.py:7) 2",
             f"{task};step (durable/context.py:5);commit (durable/backends/memory/store.py:7);now (time.py:1) 3",
-            f"{task};step (durable/context.py:5) 4",
+            f"{task};step ({profile.ROOT}/durable/context.py:5) 4",
+            f"{task};ring (durable/worker/worker.py:5);dump (/home/ada/durable/.venv/pydantic/main.py:5) 6",
             f"{task};on_frame (site-packages/aiormq/channel.py:5) 5",
         ]
     )
-    assert found == {"event loop": 1, "store": 5, "engine": 4, "doorbells and hints": 5}
+    assert found == {"event loop": 1, "store": 5, "engine": 4, "worker": 6, "doorbells and hints": 5}
 
 
 # ---- what is made of the measurements
